@@ -1,0 +1,67 @@
+"""Automatic tracing and typed, hot-reloading settings for Python on a Stardust platform.
+
+All names are imported on first use (PEP 562): ``import stardust_auto`` alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stardust_auto.client import StardustClient, StardustTracer
+    from stardust_auto.config import (
+        ConfigClient,
+        CsvList,
+        Live,
+        Local,
+        Masked,
+        Replace,
+        StardustConfigDict,
+        StardustSettings,
+        StardustSource,
+        Static,
+        live,
+    )
+    from stardust_auto.tracing.builder import SpanBuilder
+    from stardust_auto.tracing.span import Span
+
+__all__ = [
+    "ConfigClient",
+    "CsvList",
+    "Live",
+    "Local",
+    "Masked",
+    "Replace",
+    "Span",
+    "SpanBuilder",
+    "StardustClient",
+    "StardustConfigDict",
+    "StardustSettings",
+    "StardustSource",
+    "StardustTracer",
+    "Static",
+    "__version__",
+    "live",
+]
+
+_HOMES = {
+    "Span": "stardust_auto.tracing.span",
+    "SpanBuilder": "stardust_auto.tracing.builder",
+    "StardustClient": "stardust_auto.client",
+    "StardustTracer": "stardust_auto.client",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES.get(name, "stardust_auto.config")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

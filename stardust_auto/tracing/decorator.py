@@ -1,0 +1,119 @@
+"""``@tracer.trace(name)`` for every kind of function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.context import current_span
+from stardust_auto.tracing.naming import operation_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import TypeVar
+
+    from stardust_auto.tracing.span import Span
+    from stardust_auto.tracing.tracer import Tracer
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+
+def traced(tracer: Tracer, name: str) -> Callable[[F], F]:
+    """See :meth:`stardust_auto.tracing.tracer.Tracer.trace`."""
+    name = operation_name(name)
+
+    def decorate(function: F) -> F:
+        wrapper: Callable[..., Any]
+        if inspect.isasyncgenfunction(function):
+            wrapper = _asynchronous_generator(tracer, name, function)
+        elif inspect.isgeneratorfunction(function):
+            wrapper = _generator(tracer, name, function)
+        elif inspect.iscoroutinefunction(function):
+
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                with tracer.new_span(name):
+                    return await function(*args, **kwargs)
+        else:
+
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                with tracer.new_span(name):
+                    return function(*args, **kwargs)
+
+        return functools.wraps(function)(wrapper)  # type: ignore[return-value] # the same signature, by construction
+
+    return decorate
+
+
+def _generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        span = tracer.begin(name)
+        inner = function(*args, **kwargs)
+        try:
+            # The span is current only while the body runs, never between two items: the caller's context is not ours.
+            item = _inside(span, next, inner)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    _inside(span, inner.close)
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in by the caller and handed on to the body
+                    item = _inside(span, inner.throw, error)
+                else:
+                    item = _inside(span, inner.send, sent)
+        except StopIteration as stop:
+            span.finish()
+            return stop.value
+        except GeneratorExit:
+            span.finish()
+            raise
+        except BaseException as error:
+            span.finish(error)
+            raise
+
+    return wrapper
+
+
+def _asynchronous_generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        span = tracer.begin(name)
+        inner = function(*args, **kwargs)
+        try:
+            item = await _awaited(span, inner.__anext__())
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await _awaited(span, inner.aclose())
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in by the caller and handed on to the body
+                    item = await _awaited(span, inner.athrow(error))
+                else:
+                    item = await _awaited(span, inner.asend(sent))
+        except StopAsyncIteration:
+            span.finish()
+        except GeneratorExit:
+            span.finish()
+            raise
+        except BaseException as error:
+            span.finish(error)
+            raise
+
+    return wrapper
+
+
+def _inside(span: Span, step: Callable[..., Any], *args: Any) -> Any:
+    token = current_span.set(span)
+    try:
+        return step(*args)
+    finally:
+        current_span.reset(token)
+
+
+async def _awaited(span: Span, step: Any) -> Any:
+    token = current_span.set(span)
+    try:
+        return await step
+    finally:
+        current_span.reset(token)

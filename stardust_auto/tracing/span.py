@@ -1,0 +1,130 @@
+"""A span that other spans can be under: a request, a call with a propagated header, a block of the user's own."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import TYPE_CHECKING
+
+from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
+from stardust_auto.tracing.ids import span_hex, trace_hex
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from stardust_auto.tracing.tracer import Tracer
+
+
+class Span:
+    """One running operation.
+
+    ``name``, ``tag`` (str) and ``value`` (int: bytes, rows, items) may be set until it ends. As a context manager it is the
+    current span of its block; an exception that leaves the block is recorded and goes on unchanged.
+    """
+
+    __slots__ = (
+        "_error",
+        "_generation",
+        "_parent_id",
+        "_seen_error",
+        "_span_id",
+        "_start",
+        "_token",
+        "_trace_id",
+        "_tracer",
+        "flag",
+        "name",
+        "tag",
+        "value",
+    )
+
+    def __init__(
+        self, tracer: Tracer, name: str, trace_id: int | str, span_id: int, parent_id: int | str, flag: int, start: int
+    ) -> None:
+        self._tracer: Tracer | None = tracer
+        self._generation = tracer.generation
+        self.name = name
+        self._trace_id = trace_id
+        self._span_id = span_id
+        self._parent_id = parent_id
+        self.flag = flag
+        self._start = start
+        self.tag = ""
+        self.value = 0
+        self._error: BaseException | str | None = None
+        self._seen_error = 0
+        self._token: Token[Span | SpanContext | Suppressed | None] | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits, or the foreign id that this trace came with."""
+        return trace_hex(self._trace_id)
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits."""
+        return span_hex(self._span_id)
+
+    @property
+    def id(self) -> str:
+        """The name of :attr:`span_id` in the existing Stardust SDK and on the wire."""
+        return span_hex(self._span_id)
+
+    @property
+    def parent_id(self) -> str:
+        """Id of the span above, ``""`` at the root."""
+        return span_hex(self._parent_id) if self._parent_id else ""
+
+    @property
+    def traceparent(self) -> str:
+        """The header value for a call made under this span (protocol.md §5.3)."""
+        return f"00-{trace_hex(self._trace_id)}-{self._span_id:016x}-0{self.flag & 1}"
+
+    def set_error(self, error: BaseException | str) -> None:
+        """Mark the span as failed. Also an exception with an empty text counts."""
+        self._error = error
+
+    def append_tag(self, text: str) -> None:
+        """Add a line to the tag of a span that is sampled; nothing is stored for the others."""
+        if self.flag and text:
+            self.tag = f"{self.tag}\r\n{text}" if self.tag else text
+
+    def abandon(self) -> None:
+        """End without being counted."""
+        self._tracer = None
+
+    def finish(self, error: BaseException | str | None = None) -> None:
+        """End and count. Only the first call does anything; never raises."""
+        tracer, self._tracer = self._tracer, None
+        if tracer is not None:
+            if error is not None:
+                self._error = error
+            tracer.close(self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether :meth:`finish` or :meth:`abandon` was called."""
+        return self._tracer is None
+
+    def __enter__(self) -> Span:
+        self._token = current_span.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave()
+        # A generator that is closed early or a task that is cancelled has not failed.
+        self.finish(error if error is not None and not isinstance(error, GeneratorExit) else None)
+
+    def leave(self) -> None:
+        """Give the context back. Leaving in another context than the one entered (a moved generator) is no error."""
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                current_span.reset(token)
+            except ValueError:
+                # tracing.md §4.3: a token of another context; that context ends by itself, so nothing is left to undo.
+                self._token = None
+
+    def __repr__(self) -> str:
+        return f"Span({self.name!r}, trace_id={self.trace_id}, span_id={self.span_id})"

@@ -1,0 +1,360 @@
+"""The tracer: begins spans, folds finished calls into builders, hands the builders of a period to the reporter.
+
+One lock guards the builders and nobody ever waits for it: a call that finds it taken (another thread, a signal handler or a
+finaliser in the middle of ours) leaves its numbers in a queue that the holder, the next call or the reporter folds in.
+"""
+
+from __future__ import annotations
+
+import time
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.builder import LONGEST_NS, OperationTotal, Sample, SpanBuilder, TracePolicy
+from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
+from stardust_auto.tracing.decorator import traced
+from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.tracing.ids import IdGenerator, span_hex, trace_hex
+from stardust_auto.tracing.naming import operation_name
+from stardust_auto.tracing.redaction import error_text
+from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.wildcard import compile_wildcards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+#: Names beyond this many in one period share one builder per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
+MAX_NAMES = 1000
+_PENDING_LIMIT = 10_000
+_HISTORY_LIMIT = 5_000
+_CURRENT: Any = object()
+_NS = 1_000_000
+
+
+class Tracer:
+    """Aggregates finished calls per name.
+
+    Args:
+        operator: values that the operator set; the server's never replace them.
+        now: monotonic clock in nanoseconds. wall: Unix clock in nanoseconds.
+        keep_totals: also keep totals and samples of the whole run (for ``--summary`` and tests).
+    """
+
+    def __init__(
+        self,
+        operator: TracePolicy | None = None,
+        *,
+        ids: IdGenerator | None = None,
+        now: Callable[[], int] = time.perf_counter_ns,
+        wall: Callable[[], int] = time.time_ns,
+        keep_totals: bool = False,
+    ) -> None:
+        self.ids = ids or IdGenerator()
+        self.now = now
+        self.wall = wall
+        self.keep_totals = keep_totals
+        self.enabled = True
+        self._operator = operator or TracePolicy()
+        self.period = 60
+        self.max_samples = 1
+        self.max_errors = 10
+        self.timeout = 5000
+        self.max_tag_length = 1024
+        self.excludes: tuple[str, ...] = ()
+        #: Called once in each process, when its first call is recorded.
+        self.on_first_record: Callable[[], None] | None = None
+        #: Calls that could not be counted, by reason.
+        self.dropped = {"pending": 0, "fault": 0}
+        self.generation = 0
+        self._start_over()
+        self.apply(TracePolicy())
+        after_fork_in_child(self._after_fork)
+
+    def _start_over(self) -> None:
+        self._lock = allocate_lock()
+        self._builders: dict[str, SpanBuilder] = {}
+        self._pending: deque[tuple[Any, ...]] = deque()
+        self._totals: dict[str, OperationTotal] = {}
+        self._history: deque[Sample] = deque(maxlen=_HISTORY_LIMIT)
+        self._untouched = True
+
+    def _after_fork(self) -> None:
+        # The parent reports its own calls: the child starts with nothing, and spans begun before the fork end in the parent.
+        self.generation += 1
+        self.ids.reseed()
+        self._start_over()
+
+    # -- recording ---------------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, parent: Span | SpanContext | Suppressed | None = _CURRENT) -> Span:
+        """A new span under ``parent`` (default: the current one). The context stays as it is."""
+        if parent is _CURRENT:
+            parent = current_span.get()
+        bits = self.ids.bits
+        if parent is None or isinstance(parent, Suppressed):
+            builder = self._builders.get(name)
+            flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
+            return Span(self, name, bits(128) or 1, bits(64) or 1, 0, flag, self.now())
+        flag = parent.flag
+        if not flag:
+            builder = self._builders.get(name)
+            flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
+        if isinstance(parent, Span):
+            return Span(self, name, parent._trace_id, bits(64) or 1, parent._span_id, flag, self.now())
+        return Span(self, name, parent.trace_id, bits(64) or 1, parent.span_id, flag, self.now())
+
+    def new_span(self, name: str, parent: Span | SpanContext | None = _CURRENT) -> Span:
+        """A span for a ``with`` block: current inside it, ended and counted when the block is left."""
+        return self.begin(operation_name(name), parent)
+
+    def trace(self, name: str) -> Callable[[F], F]:
+        """Decorator: a span around each call of a function, coroutine function, generator or asynchronous generator."""
+        return traced(self, name)
+
+    def record(
+        self,
+        name: str,
+        start: int,
+        parent: Span | SpanContext | None,
+        describe: Callable[..., str] | None = None,
+        args: tuple[Any, ...] = (),
+        error: BaseException | str | None = None,
+        value: int = 0,
+    ) -> None:
+        """Count one finished call that has nothing under it. Never raises, never waits.
+
+        Args:
+            start: :attr:`now` just before the call.
+            describe: makes the tag from ``args``; only called when a sample is kept.
+        """
+        self._fold((name, self.now() - start, parent, describe, args, error, value, None))
+        if error is not None:
+            self._count_error(error, start, parent)
+
+    def close(self, span: Span) -> None:
+        """Count a finished :class:`Span`; called by its ``finish``."""
+        if span._generation != self.generation:
+            return
+        error = span._error
+        self._fold((span.name, self.now() - span._start, span, None, (), error, span.value, span))
+        if error is not None:
+            self._count_error(error, span._start, span)
+
+    def _fold(self, call: tuple[Any, ...]) -> None:
+        lock = self._lock
+        if not lock.acquire(False):
+            if len(self._pending) < _PENDING_LIMIT:
+                self._pending.append(call)
+            else:
+                self.dropped["pending"] += 1
+            return
+        try:
+            self._count(call)
+            if self._pending:
+                self._drain()
+        except Exception:  # noqa: BLE001 - a fault of ours must not reach the application; it is counted
+            self.dropped["fault"] += 1
+        finally:
+            lock.release()
+        if self._untouched:
+            self._first_record()
+
+    def _drain(self) -> None:
+        pending = self._pending
+        while True:
+            try:
+                call = pending.popleft()
+            except IndexError:
+                return
+            self._count(call)
+
+    def _count(self, call: tuple[Any, ...]) -> None:
+        name, duration, parent, describe, args, error, value, span = call
+        if duration > LONGEST_NS or not self.enabled:
+            return
+        builder = self._builders.get(name)
+        if builder is None:
+            builder = self._new_builder(name)
+        if duration < 0:
+            duration = 0
+        total = builder.total = builder.total + 1
+        builder.cost_ns += duration
+        if duration > builder.max_ns:
+            builder.max_ns = duration
+        if duration < builder.min_ns or total == 1:
+            builder.min_ns = duration
+        if value:
+            builder.value += value
+        if error is None:
+            most = self.max_samples
+            if total > most and (
+                total > 10 * most or not (duration > self._timeout_ns or (parent is not None and parent.flag))
+            ):
+                return
+            kept = builder.samples
+        else:
+            errors = builder.errors = builder.errors + 1
+            most = self.max_errors
+            if errors > most and (errors > 10 * most or parent is None or not parent.flag):
+                return
+            kept = builder.error_samples
+        if not builder.excluded:
+            kept.append(self._sample(name, duration, parent, describe, args, error, value, span))
+
+    def _sample(
+        self,
+        name: str,
+        duration: int,
+        parent: Any,
+        describe: Callable[..., str] | None,
+        args: tuple[Any, ...],
+        error: BaseException | str | None,
+        value: int,
+        span: Span | None,
+    ) -> Sample:
+        if span is not None:
+            trace_id, span_id, parent_id, flag = span.trace_id, span.span_id, span.parent_id, span.flag
+            tag = span.tag
+        else:
+            span_id = span_hex(self.ids.span_id())
+            if parent is None:
+                trace_id, parent_id = trace_hex(self.ids.trace_id()), ""
+            else:
+                trace_id, parent_id = parent.trace_id, parent.span_id
+            flag = 1
+            tag = describe(*args) if describe is not None else ""
+        end = self.wall()
+        start = end - duration
+        start_ms = start // _NS
+        return Sample(
+            name=name,
+            id=span_id,
+            parent_id=parent_id,
+            trace_id=trace_id,
+            start_time=start_ms,
+            end_time=start_ms + (duration + _NS // 2) // _NS,
+            value=value,
+            tag=str(tag)[: self.max_tag_length],
+            flag=flag,
+            error="" if error is None else error_text(error),
+            duration_ns=duration,
+            start_ns=start,
+        )
+
+    def _count_error(self, error: BaseException | str, start: int, parent: Any) -> None:
+        """The additional ``ex:<Type>`` span of protocol.md §5.5, once for an exception on its way up through several spans."""
+        if isinstance(error, str):
+            return
+        seen = id(error)
+        if isinstance(parent, Span):
+            if parent._seen_error == seen:
+                return
+            parent._seen_error = seen
+        above = current_span.get()
+        if isinstance(above, Span):
+            if above is not parent and above._seen_error == seen:
+                return
+            above._seen_error = seen
+        self._fold((f"ex:{type(error).__name__}", self.now() - start, parent, _message, (error,), None, 0, None))
+
+    def _new_builder(self, name: str) -> SpanBuilder:
+        builders = self._builders
+        if len(builders) >= MAX_NAMES:
+            kind = name.partition(":")[0] if not name.startswith("/") else ""
+            name = f"{kind}:(other)" if kind else "/(other)"
+            if name in builders:
+                return builders[name]
+        excluded = name.lower().endswith(("/trace/report", "/trace/reportraw")) or self._excluded(name)
+        builder = builders[name] = SpanBuilder(name, self.wall() // _NS, excluded=excluded)
+        return builder
+
+    def _first_record(self) -> None:
+        self._untouched = False
+        if self.on_first_record is not None:
+            try:
+                self.on_first_record()
+            except Exception:  # noqa: BLE001 - for example "can't start new thread" at interpreter shutdown; it is counted
+                self.dropped["fault"] += 1
+
+    # -- reporting ---------------------------------------------------------------------------------------------------
+
+    def take(self) -> list[SpanBuilder]:
+        """The builders of the period that ends now; counting goes on in new ones."""
+        if not self._lock.acquire(timeout=1.0):
+            return []
+        try:
+            self._drain()
+            builders, self._builders = self._builders, {}
+        finally:
+            self._lock.release()
+        now = self.wall() // _NS
+        taken = []
+        for builder in builders.values():
+            if builder.excluded or not builder.total:
+                continue
+            builder.end_time = max(now, builder.start_time)
+            taken.append(builder)
+            if self.keep_totals:
+                self._keep(builder)
+        return taken
+
+    def _keep(self, builder: SpanBuilder) -> None:
+        self._totals[builder.name] = _sum(self._totals.get(builder.name), builder)
+        self._history.extend(builder.samples)
+        self._history.extend(builder.error_samples)
+
+    def apply(self, policy: TracePolicy) -> None:
+        """Take over what the server said. Its list of excludes replaces ours, also when it is ``None`` (protocol.md §3.1)."""
+        mine = self._operator
+        for field in ("period", "max_samples", "max_errors", "timeout", "max_tag_length"):
+            own = getattr(mine, field)
+            new = own if own is not None else getattr(policy, field)
+            if new is not None and (new > 0 or own is not None):
+                setattr(self, field, new)
+        self._timeout_ns = self.timeout * _NS
+        excludes = mine.excludes if mine.excludes is not None else (policy.excludes or ())
+        if excludes != self.excludes or not hasattr(self, "_excluded"):
+            self.excludes = tuple(excludes)
+            self._excluded = compile_wildcards(self.excludes)
+
+    def totals(self) -> list[OperationTotal]:
+        """Totals of the whole run by name, the most expensive first; empty unless ``keep_totals``."""
+        if not self.keep_totals:
+            return []
+        totals = dict(self._totals)
+        for builder in list(self._builders.values()):
+            if builder.total and not builder.excluded:
+                totals[builder.name] = _sum(totals.get(builder.name), builder)
+        return sorted(totals.values(), key=lambda one: (-one.cost_ns, one.name))
+
+    def history(self) -> list[Sample]:
+        """Kept samples of the whole run, oldest first, at most 5000; empty unless ``keep_totals``."""
+        if not self.keep_totals:
+            return []
+        running = [
+            sample
+            for builder in list(self._builders.values())
+            if not builder.excluded
+            for sample in (*builder.samples, *builder.error_samples)
+        ]
+        return sorted((*self._history, *running), key=lambda sample: sample.start_ns)
+
+
+def _sum(total: OperationTotal | None, builder: SpanBuilder) -> OperationTotal:
+    if total is None:
+        return OperationTotal(builder.name, builder.total, builder.errors, builder.cost_ns, max(builder.max_ns, 0))
+    return OperationTotal(
+        builder.name,
+        total.total + builder.total,
+        total.errors + builder.errors,
+        total.cost_ns + builder.cost_ns,
+        max(total.max_ns, builder.max_ns),
+    )
+
+
+def _message(error: BaseException) -> str:
+    return error_text(error, stack=False)
