@@ -167,12 +167,19 @@ VARIABLES: tuple[Variable, ...] = (
         aliases=("StarSecret",),
         secret=True,
     ),
-    Variable("STARDUST_SCOPE", "scope", parse_identity, "Configuration scope, such as dev or prod. Default: chosen by the server."),
+    Variable(
+        "STARDUST_SCOPE",
+        "scope",
+        parse_identity,
+        "Configuration scope, such as dev or prod. Default: chosen by the server.",
+    ),
     Variable("STARDUST_CLIENT_ID", "client_id", parse_identity, "Name of this instance. Default: <ip>@<pid>."),
     Variable("STARDUST_ENABLED", "enabled", parse_bool, "The whole agent on or off. Default: on."),
     Variable("STARDUST_TRACE_ENABLED", "trace_enabled", parse_bool, "Tracing on or off. Default: on."),
     Variable("STARDUST_CONFIG_ENABLED", "config_enabled", parse_bool, "Remote configuration on or off. Default: on."),
-    Variable("STARDUST_PUSH_ENABLED", "push_enabled", parse_bool, "The WebSocket for pushed commands on or off. Default: on."),
+    Variable(
+        "STARDUST_PUSH_ENABLED", "push_enabled", parse_bool, "The WebSocket for pushed commands on or off. Default: on."
+    ),
     Variable(
         "STARDUST_INSTRUMENT",
         "instrument",
@@ -185,7 +192,12 @@ VARIABLES: tuple[Variable, ...] = (
         parse_list,
         "Operations that are not recorded: names with * and ?, separated by commas. Default: the server's list.",
     ),
-    Variable("STARDUST_PERIOD", "period", parse_int(1, 86400, "seconds"), "Seconds between two reports. Default: the server's, 60."),
+    Variable(
+        "STARDUST_PERIOD",
+        "period",
+        parse_int(1, 86400, "seconds"),
+        "Seconds between two reports. Default: the server's, 60.",
+    ),
     Variable(
         "STARDUST_MAX_SAMPLES",
         "max_samples",
@@ -211,8 +223,18 @@ VARIABLES: tuple[Variable, ...] = (
         "Hosts that may receive trace headers (names with * and ?). Default: private addresses, loopback, plain host "
         "names and the server's own domain; 'none' for no host.",
     ),
-    Variable("STARDUST_CACHE_DIR", "cache_dir", str, "Folder of issued credentials and configuration copies. Default: the user's cache folder."),
-    Variable("STARDUST_LOG_LEVEL", "log_level", parse_log_level, "Write the agent's own log to stderr from this level on. Default: no output."),
+    Variable(
+        "STARDUST_CACHE_DIR",
+        "cache_dir",
+        str,
+        "Folder of issued credentials and configuration copies. Default: the user's cache folder.",
+    ),
+    Variable(
+        "STARDUST_LOG_LEVEL",
+        "log_level",
+        parse_log_level,
+        "Write the agent's own log to stderr from this level on. Default: no output.",
+    ),
     Variable("STARDUST_AUTO", "auto", parse_bool, "Whether the installed .pth file activates the agent. Default: off."),
 )
 
@@ -323,7 +345,9 @@ class AgentSettings:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field}={'***' if field == 'secret' else getattr(self, field)!r}" for field in self.sources if field in _DEFAULTS
+            f"{field}={'***' if field == 'secret' else getattr(self, field)!r}"
+            for field in self.sources
+            if field in _DEFAULTS
         )
         return f"AgentSettings({shown})"
 
@@ -339,7 +363,7 @@ def program_name() -> str:
     if path in ("", "-", "-c", "-m"):
         return "python"
     folder, _, file = os.path.abspath(path).replace("\\", "/").rpartition("/")
-    stem = file[:-3] if file.endswith(".py") else file
+    stem = file.removesuffix(".py")
     if stem in ("__main__", "app", "main", "manage", "wsgi", "run"):
         stem = folder.rpartition("/")[2] or stem
     name = "".join(c if c.isprintable() and c != "#" else "_" for c in stem)

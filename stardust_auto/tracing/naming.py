@@ -76,7 +76,7 @@ class HttpNames(NameCache):
             authority = authority[: -len(default_port)]
         base = f"{scheme}://{authority}"[:100]
         path = re.split("[?#]", rest[end:], maxsplit=1)[0]
-        segments = []
+        segments: list[str] = []
         pieces = path.split("/")[1:]
         for index, segment in enumerate(pieces):
             length = len(segment) + (index < len(pieces) - 1)
@@ -105,7 +105,7 @@ class PathNames(NameCache):
         self._known: set[str] = set()
 
     def make(self, key: str) -> str:
-        segments = []
+        segments: list[str] = []
         for segment in key.partition("?")[0].split("/"):
             if not segment:
                 continue
@@ -153,7 +153,18 @@ class SqlNames(NameCache):
         if action == "Pragma":
             pragma = _SQL_PRAGMA.match(head)
             return f"{self._prefix}:Pragma:{pragma.group(1)[:60]}" if pragma else f"{self._prefix}:Pragma"
-        if action in ("Begin", "Commit", "Rollback", "Savepoint", "Release", "End", "Attach", "Detach", "Vacuum", "Set"):
+        if action in (
+            "Begin",
+            "Commit",
+            "Rollback",
+            "Savepoint",
+            "Release",
+            "End",
+            "Attach",
+            "Detach",
+            "Vacuum",
+            "Set",
+        ):
             return f"{self._prefix}:{action}"
         found = _SQL_TABLE.search(head)
         if found is None:

@@ -30,7 +30,9 @@ _SQL_TOKEN = re.compile(
 )
 _SQL_LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)*\s*\)(?:\s*,\s*\(\s*\?(?:\s*,\s*\?)*\s*\))*")
 _SQL_SPACE = re.compile(r"\s+")
-_VALUE_BEFORE = re.compile(r"(?:[=<>!(,]|\b(?:like|glob|in|is|not|between|and|or|values|then|else|when|regexp|match))\s*$", re.IGNORECASE)
+_VALUE_BEFORE = re.compile(
+    r"(?:[=<>!]|\?\s*,|\b(?:in|values)\s*\(|\b(?:like|glob|between|is|not|regexp|match|then|else))\s*$", re.IGNORECASE
+)
 _PLAIN_NAME = re.compile(r'"[^\W\d][\w$]*"')
 
 
@@ -46,12 +48,16 @@ def redact_sql(sql: str) -> str:
         first = token[0]
         if token.startswith(("--", "/*")):
             parts.append(" ")
-        elif "'" in token or token.startswith("$") and "$" in token[1:]:
+        elif "'" in token or (first == "$" and "$" in token[1:]):
             parts.append("?")
+            if "\\" in token:
+                # Whether a backslash escapes the quote depends on the database: nothing after it can be told apart.
+                parts.append(" ...")
+                last = len(text)
+                break
         elif first == '"':
-            before = "".join(parts[-3:])[-40:]
-            is_name = _PLAIN_NAME.fullmatch(token) and not _value_position(before)
-            parts.append(token if is_name else "?")
+            before = "".join(parts[-4:])[-40:]
+            parts.append(token if _PLAIN_NAME.fullmatch(token) and not _VALUE_BEFORE.search(before) else "?")
         elif first.isdigit() or first == ".":
             parts.append("?")
         else:
@@ -59,14 +65,6 @@ def redact_sql(sql: str) -> str:
     parts.append(text[last:])
     out = _SQL_SPACE.sub(" ", "".join(parts)).strip()
     return _SQL_LIST.sub("(?)", out)
-
-
-def _value_position(before: str) -> bool:
-    """Whether a double-quoted text stands where a value is expected; SQLite takes it as text there."""
-    match = _VALUE_BEFORE.search(before)
-    return match is not None and match.group().strip()[:1] in "=<>!" or bool(
-        match is not None and match.group().strip().lower() in ("like", "glob", "between", "is", "regexp", "match", "then", "else")
-    )
 
 
 def redact_url(url: str) -> str:
@@ -83,7 +81,9 @@ def redact_url(url: str) -> str:
 
 def redact_query(query: str) -> str:
     """``a=1&token=x`` as ``a=?&token=?``; a part without ``=`` is a value and becomes ``?``."""
-    return "&".join(f"{key}=?" if equals else "?" for key, equals, _ in (part.partition("=") for part in query.split("&") if part))
+    return "&".join(
+        f"{key}=?" if equals else "?" for key, equals, _ in (part.partition("=") for part in query.split("&") if part)
+    )
 
 
 _CREDENTIALS = re.compile(r"(\b[a-zA-Z][\w+.-]{0,20}://)[^/\s@'\"]{1,200}@")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextvars import Token
 from typing import TYPE_CHECKING
 
 from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
 from stardust_auto.tracing.ids import span_hex, trace_hex
 
 if TYPE_CHECKING:
+    from contextvars import Token
     from types import TracebackType
 
     from stardust_auto.tracing.tracer import Tracer
