@@ -250,15 +250,14 @@ class Tracer:
         if isinstance(error, str):
             return
         seen = id(error)
-        if isinstance(parent, Span):
-            if parent._seen_error == seen:
-                return
-            parent._seen_error = seen
+        counted = False
         above = current_span.get()
-        if isinstance(above, Span):
-            if above is not parent and above._seen_error == seen:
-                return
-            above._seen_error = seen
+        for span in (parent, above) if parent is not above else (parent,):
+            if isinstance(span, Span):
+                counted = counted or span._seen_error == seen
+                span._seen_error = seen
+        if counted:
+            return
         self._fold((f"ex:{type(error).__name__}", self.now() - start, parent, _message, (error,), None, 0, None))
 
     def _new_builder(self, name: str) -> SpanBuilder:
