@@ -1,0 +1,175 @@
+"""Activation of this interpreter: the one routine behind the launcher, ``.pth``, ``.start`` and ``sitecustomize``.
+
+It runs before the first line of the program, in every Python of a process tree, so it costs next to nothing: no
+import but ``os``, ``sys`` and our two small tables, no thread, no socket, no file. What it leaves behind is one entry
+in ``sys.meta_path`` that waits for the first library we can trace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from stardust_auto.environment import AgentSettings
+
+#: The only directory that the launcher puts on ``PYTHONPATH``; it holds nothing but ``sitecustomize.py``.
+SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
+#: Variable that names the launcher's interpreter: the agent stays out of every other one.
+MARK = "STARDUST_AUTO_PYTHON"
+#: Variable that holds the pid of the one process that prints ``--summary``.
+SUMMARY = "STARDUST_AUTO_SUMMARY"
+
+_OFF = frozenset(("0", "false", "no", "off", "n", "f"))
+_ON = frozenset(("1", "true", "yes", "on", "y", "t"))
+
+#: Set once by :func:`activate` and inherited by forked children.
+_settings: AgentSettings | None = None
+
+
+def interpreter_mark() -> str:
+    """What tells one Python installation from another: version and prefix."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}:{sys.prefix}"
+
+
+def activate_if_asked() -> bool:
+    """:func:`activate`, if ``STARDUST_AUTO`` is on. For ``.pth`` and ``.start``, which every start of Python runs."""
+    return os.environ.get("STARDUST_AUTO", "").strip().lower() in _ON and activate()
+
+
+def activate() -> bool:
+    """Make this interpreter ready to trace; ``True`` if the agent is active (now, or already).
+
+    Silent and quick when there is nothing to do: switched off, no server configured, or not the interpreter that the
+    launcher belongs to. An unusable ``STARDUST_*`` value is one line on stderr, and the program runs without the agent.
+    Never raises, never writes to stdout.
+    """
+    global _settings
+    if _settings is not None:
+        return True
+    environ = os.environ
+    if not _wanted(environ) or not _own_interpreter(environ):
+        return False
+    try:
+        from stardust_auto.environment import AgentSettings, SettingError
+
+        try:
+            settings = AgentSettings.from_environ(environ)
+        except SettingError as error:
+            _say(f"{error}; the program runs without the agent")
+            return False
+        if settings.trace_enabled:
+            _watch(settings)
+        if settings.log_level or summary_wanted():
+            from stardust_auto.activation import agent
+
+            agent.prepare(settings)
+        _settings = settings
+    except Exception as error:  # noqa: BLE001 - the program must start whatever is wrong with us
+        _say(f"not active, {type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def active_settings() -> AgentSettings | None:
+    """The settings that :func:`activate` found, or ``None`` where it did nothing."""
+    return _settings
+
+
+def summary_wanted() -> bool:
+    """Whether this very process is to print the table of ``--summary``: its children are not."""
+    return os.environ.get(SUMMARY) == str(os.getpid())
+
+
+def _wanted(environ: Mapping[str, str]) -> bool:
+    if environ.get("STARDUST_ENABLED", "").strip().lower() in _OFF:
+        return False
+    if environ.get("STARDUST_SERVER", "").strip() or summary_wanted():
+        return True
+    return any(key.lower() == "starserver" and environ[key].strip() for key in environ)
+
+
+def _own_interpreter(environ: Mapping[str, str]) -> bool:
+    mark = environ.get(MARK)
+    if mark is None or mark == interpreter_mark():
+        return True
+    version, _, prefix = mark.partition(":")
+    try:
+        return interpreter_mark().startswith(version + ":") and os.path.samefile(prefix, sys.prefix)
+    except OSError:
+        return False
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"stardust-auto: {line}\n")
+        except (OSError, ValueError):  # closed by whoever started us
+            return
+
+
+def _watch(settings: AgentSettings) -> None:
+    from stardust_auto.instrumentation.targets import TARGET_MODULES
+
+    finder = TargetFinder(TARGET_MODULES, settings)
+    if any(name in sys.modules for name in TARGET_MODULES):
+        finder.install()
+    else:
+        sys.meta_path.insert(0, finder)
+
+
+class TargetFinder:
+    """A meta-path entry that finds nothing itself: it brings in the integrations before the first target library.
+
+    They, and wrapt with them, cost several times the start-up budget, so a program that imports no target never
+    pays for them.
+    """
+
+    __slots__ = ("_installed", "_lock", "_names", "_settings")
+
+    def __init__(self, names: Sequence[str], settings: AgentSettings) -> None:
+        from _thread import RLock
+
+        self._names = frozenset(names)
+        self._settings = settings
+        self._lock = RLock()
+        self._installed = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """``None``, or for the first target library what the finders behind us, and now those of wrapt, find."""
+        if fullname not in self._names:
+            return None
+        self.install()
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        # The import machinery is walking through sys.meta_path and will not ask what install() has put in front of
+        # where it stands. So its walk is finished here.
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
+            if spec is not None:
+                return spec
+        return None
+
+    def install(self) -> None:
+        """Bring in the integrations, once; other threads that import a target meanwhile wait for it."""
+        # A bound, so that a cycle of imports between two threads ends in a library that is not traced, not in a deadlock.
+        if not self._lock.acquire(timeout=10.0):
+            return
+        try:
+            if not self._installed:
+                self._installed = True
+                from stardust_auto.activation import agent
+
+                agent.install(self._settings)
+        except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us
+            _say(f"tracing is off, {type(error).__name__}: {error}")
+        finally:
+            self._lock.release()

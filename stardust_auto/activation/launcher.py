@@ -1,0 +1,201 @@
+"""``stardust-auto COMMAND...``: run a program with the agent active.
+
+Only prepares the environment and replaces itself by the program (``execve``): same process, arguments as typed, same
+exit code. Nothing but the standard library is imported, and little of that: a launcher's own start-up is paid by every
+run (docs/architecture.md, "Start-up").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from stardust_auto import __version__
+from stardust_auto.activation import boot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+USAGE = """\
+usage: stardust-auto [OPTIONS] COMMAND [ARGS...]
+
+Runs COMMAND (python app.py, gunicorn shop:app, ...) with tracing and remote settings from a Stardust server.
+
+  --server URL   address of the server; several with commas for failover   (STARDUST_SERVER)
+  --app NAME     name of the application on the platform                   (STARDUST_APP_ID)
+  --secret S     secret of the application; better set by the environment  (STARDUST_SECRET)
+  --scope S      scope of the configuration, such as dev or prod           (STARDUST_SCOPE)
+  --local        no platform needed: use, or start, a server on this machine that keeps its data in .stardust/
+  --summary      when the program ends, a table of its operations and its slowest trace on stderr
+  --debug        the agent's own log on stderr                             (STARDUST_LOG_LEVEL=debug)
+  --version      version of stardust-auto and of the Python it belongs to
+  --help         this text
+  --             end of the options; what follows is the command
+
+Every other setting is a STARDUST_* variable: see docs/architecture.md.
+"""
+
+#: Options with a value and the variables that they set.
+_VALUES = {
+    "--server": "STARDUST_SERVER",
+    "--app": "STARDUST_APP_ID",
+    "--secret": "STARDUST_SECRET",
+    "--scope": "STARDUST_SCOPE",
+}
+_FLAGS = ("--local", "--summary", "--debug", "--version", "--help", "-h")
+
+USAGE_ERROR, NOT_EXECUTABLE, NOT_FOUND = 2, 126, 127
+
+
+class LaunchError(Exception):
+    """The command cannot be started. The text is one line; ``code`` is the exit code that shells use for it."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def parse(arguments: Sequence[str]) -> tuple[dict[str, str], set[str], list[str]]:
+    """Split a command line into the variables of our options, our flags, and the command.
+
+    Raises:
+        LaunchError: an unknown option, or an option without its value (exit code 2).
+    """
+    variables: dict[str, str] = {}
+    flags: set[str] = set()
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        option = rest.pop(0)
+        if option == "--":
+            break
+        name, equals, value = option.partition("=")
+        if name in _VALUES:
+            if not equals:
+                if not rest or rest[0] == "--":
+                    raise LaunchError(f"{name} needs a value", USAGE_ERROR)
+                value = rest.pop(0)
+            variables[_VALUES[name]] = value
+        elif option in _FLAGS:
+            flags.add("--help" if option == "-h" else option)
+        else:
+            raise LaunchError(f"unknown option {name}; 'stardust-auto --help' lists the options", USAGE_ERROR)
+    return variables, flags, rest
+
+
+def find_program(command: str, search: str) -> str:
+    """The file that a shell would run for ``command``, looked up in the ``PATH`` given as ``search``.
+
+    Raises:
+        LaunchError: nothing has this name (127), or what has it cannot be executed (126).
+    """
+    if not command:
+        raise LaunchError("the command is an empty text", NOT_FOUND)
+    candidates = [command] if "/" in command else [f"{folder or '.'}/{command}" for folder in search.split(os.pathsep)]
+    blocked = ""
+    for path in candidates:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+        if not blocked and os.path.exists(path) and ("/" in command or not os.path.isdir(path)):
+            blocked = path
+    if blocked:
+        what = "is a directory" if os.path.isdir(blocked) else "permission denied"
+        raise LaunchError(f"cannot execute {blocked}: {what}", NOT_EXECUTABLE)
+    raise LaunchError(f"command not found: {command}", NOT_FOUND)
+
+
+def with_site(pythonpath: str) -> str:
+    """``PYTHONPATH`` with our one directory in front: once, however launchers are nested, and without an empty entry.
+
+    All other entries stay as they are, in their order, duplicates and all.
+    """
+    others = [entry for entry in pythonpath.split(os.pathsep) if entry != boot.SITE] if pythonpath else []
+    return os.pathsep.join([boot.SITE, *others])
+
+
+def local_server(folder: str) -> tuple[str, str]:
+    """Address and console of the embedded server that keeps its data in ``folder``; started if it is not running.
+
+    Raises:
+        LaunchError: the extra ``local`` is not installed, or the server does not start.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn", "jinja2") if find_spec(name) is None]
+    if missing:
+        raise LaunchError(
+            f"--local needs the extra 'local' ({', '.join(missing)} is missing): pip install 'stardust-auto[local]'",
+            USAGE_ERROR,
+        )
+    from stardust_auto.server.local import ensure_local_server
+
+    try:
+        server = ensure_local_server(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise LaunchError(f"--local: the server did not start: {error}", 1) from error
+    return server.url, server.console_url
+
+
+def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str]) -> dict[str, str]:
+    """The program's environment: ``environ`` with our options, our directory and the mark of this interpreter."""
+    prepared = {**environ, **variables}
+    prepared["PYTHONPATH"] = with_site(environ.get("PYTHONPATH", ""))
+    prepared["STARDUST_AUTO"] = "1"
+    prepared[boot.MARK] = boot.interpreter_mark()
+    prepared.pop(boot.SUMMARY, None)
+    if "--summary" in flags:
+        prepared[boot.SUMMARY] = str(os.getpid())
+    if "--debug" in flags:
+        prepared["STARDUST_LOG_LEVEL"] = "debug"
+    if "--local" in flags:
+        if "STARDUST_SERVER" in variables:
+            raise LaunchError("--local and --server exclude each other", USAGE_ERROR)
+        folder = os.path.abspath(".stardust")
+        url, console = local_server(folder)
+        prepared["STARDUST_SERVER"] = url
+        prepared.setdefault("STARDUST_CACHE_DIR", os.path.join(folder, "cache"))
+        sys.stderr.write(f"stardust-auto: console at {console}\n")
+    return prepared
+
+
+def execute(command: list[str], environ: dict[str, str]) -> NoReturn:
+    """Become ``command``. A file without an interpreter line is run by ``/bin/sh``, as ``execvp`` does.
+
+    Raises:
+        LaunchError: the system refuses it (126).
+    """
+    program = find_program(command[0], environ.get("PATH", os.defpath))
+    sys.stderr.flush()
+    try:
+        os.execve(program, command, environ)  # noqa: S606 - what a launcher is for
+    except OSError as error:
+        reason: OSError = error
+        if error.errno == errno.ENOEXEC:
+            try:
+                os.execve("/bin/sh", ["/bin/sh", program, *command[1:]], environ)  # noqa: S606 - as above
+            except OSError as fallback:
+                reason = fallback
+        raise LaunchError(f"cannot execute {program}: {reason.strerror}", NOT_EXECUTABLE) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``stardust-auto``. Returns only when there is nothing to run: the exit code."""
+    try:
+        variables, flags, command = parse(sys.argv[1:] if arguments is None else arguments)
+        if "--help" in flags:
+            sys.stdout.write(USAGE)
+            return 0
+        if "--version" in flags:
+            sys.stdout.write(f"stardust-auto {__version__} (Python {sys.version.split()[0]}, {sys.executable})\n")
+            return 0
+        if not command:
+            sys.stderr.write(USAGE)
+            return USAGE_ERROR
+        # Before a server is started for it: a command that is mistyped leaves nothing behind.
+        find_program(command[0], os.environ.get("PATH", os.defpath))
+        execute(command, prepare(variables, flags, dict(os.environ)))
+    except LaunchError as error:
+        sys.stderr.write(f"stardust-auto: {error}\n")
+        return error.code

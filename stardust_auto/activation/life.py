@@ -1,0 +1,113 @@
+"""Every way in which a process begins and ends: fork, exit, SIGTERM, multiprocessing, uWSGI.
+
+The rules (tracing.md X5 to X13): nothing is started before it is used, in each process anew; ending takes one budget of
+wall clock however many ways of ending fire; a signal handler of the application is never replaced.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from _thread import allocate_lock, start_new_thread
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.forksafe import after_fork_in_child, run_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: multiprocessing and Celery's copy of it: their children end by ``os._exit``, past atexit.
+_POOLS = ("multiprocessing.util", "billiard.util")
+#: Late among the finalizers of such a child: the application's own may still make calls.
+_LAST = -1000
+
+
+class ProcessLife:
+    """Calls ``end(seconds)`` once in each process that :meth:`begin` was called in, when this process ends.
+
+    ``end`` must return within the ``seconds`` it is given, and must not raise.
+    """
+
+    def __init__(self, end: Callable[[float], object], budget: float) -> None:
+        self._end = end
+        self._budget = budget
+        self._start_over()
+        after_fork_in_child(self._start_over)
+        # Registered now, before the application's own: they run in reverse order, and those may still make calls.
+        atexit.register(self._exit)
+        _follow_uwsgi()
+
+    def _start_over(self) -> None:
+        self._begun = False
+
+    def begin(self) -> None:
+        """From now on this process has something to bring to an end. Idempotent, cheap, called from any thread."""
+        if self._begun:
+            return
+        self._begun = True
+        for name in _POOLS:
+            util = sys.modules.get(name)
+            if util is not None:
+                # A child clears its finalizers when it starts to work; what is registered after a fork comes back.
+                util.register_after_fork(self, ProcessLife._register_finalizer)
+                self._register_finalizer()
+        self.chain_sigterm()
+
+    def _register_finalizer(self) -> None:
+        for name in _POOLS:
+            util = sys.modules.get(name)
+            if util is not None:
+                util.Finalize(None, self._exit, exitpriority=_LAST)
+
+    def chain_sigterm(self) -> None:
+        """Keep the last calls when SIGTERM ends the process: only if nobody handles it, and only from the main thread."""
+        import signal
+
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and _in_main_thread():
+            signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, _frame: object) -> None:
+        import signal
+
+        if self._begun:
+            # In a thread of its own: this one may have been interrupted while it held a lock that ending needs.
+            done = allocate_lock()
+            done.acquire()
+
+            def end() -> None:
+                try:
+                    self._exit()
+                finally:
+                    done.release()
+
+            start_new_thread(end, ())
+            done.acquire(timeout=self._budget + 0.2)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _exit(self) -> None:
+        if self._begun:
+            self._begun = False
+            self._end(self._budget)
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _follow_uwsgi() -> None:
+    """Forget the master's state in a worker of uWSGI, which forks without Python's hooks."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return
+    previous = getattr(uwsgi, "post_fork_hook", None)
+
+    def post_fork() -> None:
+        run_in_child()
+        if previous is not None:
+            previous()
+
+    uwsgi.post_fork_hook = post_fork

@@ -1,0 +1,93 @@
+"""Real interpreters under the real launcher. Every test says what plain Python does, and that we do not change it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from activation_kit import LAUNCHER, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell that knows nothing of us, with a home folder of its own."""
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.upper().startswith(
+            ("STARDUST", "STARSERVER", "STARAPPID", "STARSECRET", "PYTHON", "COV_", "COVERAGE")
+        )
+    }
+    home = tmp_path / "home"
+    home.mkdir()
+    environ.update(HOME=str(home), XDG_CACHE_HOME=str(home / ".cache"), XDG_STATE_HOME=str(home / ".state"))
+    environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environ
+
+
+@pytest.fixture
+def refusing() -> str:
+    """A server address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def run(clean: dict[str, str], tmp_path: Path) -> Run:
+    """Run a command to its end: ``run(arguments, env={...}, input=...)``."""
+
+    def run_command(
+        arguments: list[str],
+        *,
+        env: Mapping[str, str | None] | None = None,
+        stdin: str | None = None,
+        cwd: Path | None = None,
+        timeout: float = 30.0,
+    ) -> subprocess.CompletedProcess[str]:
+        merged = {key: value for key, value in {**clean, **(env or {})}.items() if value is not None}
+        return subprocess.run(
+            arguments,
+            env=merged,
+            input="" if stdin is None else stdin,
+            cwd=cwd or tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run_command
+
+
+@pytest.fixture
+def launch(run: Run, refusing: str) -> Run:
+    """The same under the launcher, with a server configured that does not answer."""
+
+    def launch_command(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        return run([LAUNCHER, "--server", refusing, *arguments], **options)
+
+    return launch_command
+
+
+@pytest.fixture
+def python() -> str:
+    """The interpreter that the launcher belongs to."""
+    return sys.executable
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An interpreter of another environment, which has no stardust_auto."""
+    folder = tmp_path_factory.mktemp("foreign")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    return str(folder / "bin" / "python")
