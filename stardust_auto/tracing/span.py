@@ -88,6 +88,10 @@ class Span:
         if self.flag and text:
             self.tag = f"{self.tag}\r\n{text}" if self.tag else text
 
+    def describe(self) -> str:
+        """The tag of a span that nobody gave one. Only asked when the sample is kept, so it may cost something."""
+        return ""
+
     def abandon(self) -> None:
         """End without being counted."""
         self._tracer = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from stardust_auto.tracing.builder import LONGEST_NS, OperationTotal, Sample, SpanBuilder, TracePolicy
 from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     F = TypeVar("F", bound=Callable[..., Any])
+    S = TypeVar("S", bound=Span)
 
 #: Names beyond this many in one period share one builder per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
 MAX_NAMES = 1000
@@ -90,22 +91,42 @@ class Tracer:
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
-    def begin(self, name: str, parent: Span | SpanContext | Suppressed | None = _CURRENT) -> Span:
-        """A new span under ``parent`` (default: the current one). The context stays as it is."""
+    @overload
+    def begin(self, name: str, parent: Span | SpanContext | Suppressed | None = ...) -> Span: ...
+
+    @overload
+    def begin(self, name: str, parent: Span | SpanContext | Suppressed | None, kind: type[S]) -> S: ...
+
+    def begin(
+        self, name: str, parent: Span | SpanContext | Suppressed | None = _CURRENT, kind: type[Any] = Span
+    ) -> Any:
+        """A new span under ``parent`` (default: the current one). The context stays as it is.
+
+        ``kind``: the class to make, for an integration whose spans know more.
+        """
         if parent is _CURRENT:
             parent = current_span.get()
         bits = self.ids.bits
         if parent is None or isinstance(parent, Suppressed):
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
-            return Span(self, name, bits(128) or 1, bits(64) or 1, 0, flag, self.now())
+            return kind(self, name, bits(128) or 1, bits(64) or 1, 0, flag, self.now())
         flag = parent.flag
         if not flag:
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
         if isinstance(parent, Span):
-            return Span(self, name, parent._trace_id, bits(64) or 1, parent._span_id, flag, self.now())
-        return Span(self, name, parent.trace_id, bits(64) or 1, parent.span_id, flag, self.now())
+            return kind(self, name, parent._trace_id, bits(64) or 1, parent._span_id, flag, self.now())
+        return kind(self, name, parent.trace_id, bits(64) or 1, parent.span_id, flag, self.now())
+
+    def rename(self, span: Span, name: str, inherited: int = 0) -> None:
+        """Give ``span`` a better name, such as the route of a request, and sample it as that name asks for.
+
+        ``inherited``: the flag of its parent.
+        """
+        span.name = name
+        builder = self._builders.get(name)
+        span.flag = inherited or (1 if (builder.total if builder is not None else 0) < self.max_samples else 0)
 
     def new_span(self, name: str, parent: Span | SpanContext | None = _CURRENT) -> Span:
         """A span for a ``with`` block: current inside it, ended and counted when the block is left."""
@@ -218,7 +239,7 @@ class Tracer:
     ) -> Sample:
         if span is not None:
             trace_id, span_id, parent_id, flag = span.trace_id, span.span_id, span.parent_id, span.flag
-            tag = span.tag
+            tag = span.tag or span.describe()
         else:
             span_id = span_hex(self.ids.span_id())
             if parent is None:

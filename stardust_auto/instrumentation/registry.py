@@ -1,0 +1,267 @@
+"""When a target library is imported, its integration patches it: hooks, version gate, states, switches."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.instrumentation.patches import Patches, PatchTable
+from stardust_auto.instrumentation.targets import TARGETS
+from stardust_auto.tracing.propagation import PropagationRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from stardust_auto.environment import AgentSettings
+    from stardust_auto.tracing.tracer import Tracer
+
+#: Entry-point group of integrations in other distributions: name = target module, value = an :class:`Integration`.
+GROUP = "stardust_auto.instrumentation"
+_log = logging.getLogger("stardust_auto")
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """The contract of one integration.
+
+    Attributes:
+        name: switch ``STARDUST_INSTRUMENT_<NAME>``, and what ``doctor`` shows.
+        targets: module name -> function that patches the imported module through ``Patches.wrap``.
+        supports: lowest version by distribution name; a standard library module has none.
+    """
+
+    name: str
+    targets: Mapping[str, Callable[[ModuleType, Patches], None]]
+    supports: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``doctor`` shows of one target.
+
+    ``state``: ``waiting`` (not imported), ``hooked``, ``off`` (switched off by a setting), ``disabled`` (at run time),
+    ``unsupported`` (version), ``failed``; ``reason`` says why. ``covered``: attribute -> module that wrapped on top of us.
+    """
+
+    integration: str
+    module: str
+    state: str
+    version: str = ""
+    reason: str = ""
+    attributes: tuple[str, ...] = ()
+    covered: tuple[tuple[str, str], ...] = ()
+    faults: int = 0
+
+
+class Registry:
+    """All integrations of the process."""
+
+    def __init__(self) -> None:
+        self._table = PatchTable()
+        self._targets: dict[str, str] = dict(TARGETS)
+        self._foreign: dict[str, Any] = {}
+        self._patches: dict[str, Patches] = {}
+        self._states: dict[str, tuple[str, str]] = {}
+        self._disabled: dict[str, str] = {}
+        self._armed: set[str] = set()
+        self._get_tracer: Callable[[], Tracer] | None = None
+        self._settings: AgentSettings | None = None
+        self._tracer: Tracer | None = None
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def install(self, get_tracer: Callable[[], Tracer], settings: AgentSettings) -> None:
+        """Wait for all targets; those already imported are patched at once. A second call exchanges tracer and settings."""
+        from wrapt import register_post_import_hook
+
+        self._get_tracer, self._settings, self._tracer = get_tracer, settings, None
+        self._find_foreign()
+        for patches in self._patches.values():
+            self._equip(patches)
+        for module in self._targets:
+            if module in self._armed:
+                self._on_import(module, sys.modules.get(module))
+            else:
+                self._armed.add(module)
+                register_post_import_hook(functools.partial(self._on_import, module), module)
+        self.patches("registry").wrap(importlib, "reload", self._reload)
+
+    def uninstall(self) -> None:
+        """Put everything back; the hooks stay but do nothing."""
+        self._get_tracer = self._tracer = None
+        for patches in self._patches.values():
+            patches.tracer = None
+            patches.restore()
+        self._states.clear()
+
+    def patches(self, name: str) -> Patches:
+        """What the integration ``name`` works with."""
+        patches = self._patches.get(name)
+        if patches is None:
+            patches = self._patches[name] = Patches(name, self._table, self._break)
+            self._equip(patches)
+        return patches
+
+    def _equip(self, patches: Patches) -> None:
+        settings = self._settings
+        if self._get_tracer is None or settings is None:
+            return
+        if self._tracer is None:
+            self._tracer = self._get_tracer()
+            hosts = (server.partition("://")[2].partition("/")[0].rpartition("@")[2] for server in settings.servers)
+            self._rule = PropagationRule(settings.propagate_to, [host.partition(":")[0] for host in hosts])
+        on = patches.name not in self._disabled and settings.instrumented(patches.name)
+        patches.tracer = self._tracer if on else None
+        patches.propagation = self._rule
+
+    # -- hooks -------------------------------------------------------------------------------------------------------
+
+    def _on_import(self, target: str, module: ModuleType | None) -> None:
+        """The import of ``target`` has ended. Whatever is wrong with us never reaches it."""
+        if module is None or self._get_tracer is None:
+            return
+        try:
+            self._states[target] = self._patch(target, module)
+        except Exception as error:  # noqa: BLE001 - the application's import must not fail because of us; doctor shows it
+            self._states[target] = ("failed", f"{type(error).__name__}: {error}")
+            _log.warning("%s is not traced: %s: %s", target, type(error).__name__, error)
+
+    def _patch(self, target: str, module: ModuleType) -> tuple[str, str]:
+        name = self._targets[target]
+        settings = self._settings
+        if settings is not None and not settings.instrumented(name):
+            return "off", f"switched off (STARDUST_INSTRUMENT_{name.upper()} or STARDUST_INSTRUMENT)"
+        if name in self._disabled:
+            return "disabled", self._disabled[name]
+        integration = self._integration(name, target)
+        top = target.partition(".")[0]
+        least = integration.supports.get(top)
+        if least is not None and _numbers(version := version_of(top)) < least:
+            return "unsupported", f"version {version} is older than {'.'.join(map(str, least))}"
+        integration.targets[target](module, self.patches(name))
+        return "hooked", ""
+
+    def _integration(self, name: str, target: str) -> Integration:
+        entry = self._foreign.get(target)
+        loaded = entry.load() if entry is not None else importlib.import_module(f"{__package__}.{name}").INTEGRATION
+        if not isinstance(loaded, Integration):
+            raise TypeError(f"entry point {target} of {GROUP} is not an Integration")
+        return loaded
+
+    def _reload(self, plain: Callable[[ModuleType], ModuleType]) -> Callable[[ModuleType], ModuleType]:
+        @functools.wraps(plain)
+        def reload(module: ModuleType) -> ModuleType:
+            fresh = plain(module)
+            if getattr(fresh, "__name__", None) in self._targets:
+                self._on_import(fresh.__name__, fresh)
+            return fresh
+
+        return reload
+
+    def _find_foreign(self) -> None:
+        from importlib.metadata import entry_points
+
+        if self._foreign:
+            return
+        try:
+            found = entry_points(group=GROUP)
+        except Exception as error:  # noqa: BLE001 - broken metadata of some distribution
+            _log.debug("entry points cannot be read: %s", error)
+            return
+        for entry in found:
+            if entry.name not in TARGETS:
+                self._foreign[entry.name] = entry
+                self._targets[entry.name] = entry.value.partition(":")[0]
+
+    # -- switches ----------------------------------------------------------------------------------------------------
+
+    def disable(self, name: str, reason: str = "at run time") -> bool:
+        """See :func:`stardust_auto.instrumentation.disable`."""
+        if name not in self._targets.values():
+            return False
+        self._disabled[name] = reason
+        patches = self.patches(name)
+        patches.tracer = None
+        for patch in patches.restore():
+            _log.info("%s stays: %s wrapped it again", patch.where, patch.covered_by)
+        for target, integration in self._targets.items():
+            if integration == name and target in self._states:
+                self._states[target] = ("disabled", reason)
+        return True
+
+    def enable(self, name: str) -> bool:
+        """See :func:`stardust_auto.instrumentation.enable`."""
+        if name not in self._targets.values():
+            return False
+        self._disabled.pop(name, None)
+        patches = self.patches(name)
+        patches.faults = 0
+        self._equip(patches)
+        for target, integration in self._targets.items():
+            if integration == name and target in sys.modules:
+                self._on_import(target, sys.modules[target])
+        return True
+
+    def _break(self, name: str) -> None:
+        self.disable(name, f"its own code failed: {self.patches(name).last_fault}")
+
+    # -- reports -----------------------------------------------------------------------------------------------------
+
+    def states(self) -> tuple[Status, ...]:
+        """One line for each target, in the order of the table."""
+        return tuple(self._status(target, name) for target, name in self._targets.items())
+
+    def _status(self, target: str, name: str) -> Status:
+        state, reason = self._states.get(target, ("waiting", "not imported"))
+        patches = self._patches.get(name)
+        top = target.partition(".")[0]
+        mine = (
+            [p for p in patches.patched() if p.where.partition(":")[0].partition(".")[0].lstrip("_") == top]
+            if patches
+            else []
+        )
+        return Status(
+            integration=name,
+            module=target,
+            state=state,
+            version=version_of(top) if top in sys.modules and state != "waiting" else "",
+            reason=reason,
+            attributes=tuple(patch.where for patch in mine),
+            covered=tuple((patch.where, patch.covered_by) for patch in mine if patch.covered_by),
+            faults=patches.faults if patches else 0,
+        )
+
+
+def version_of(package: str) -> str:
+    """Version of an imported package: its ``__version__``, else that of its distribution, else that of Python."""
+    version = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(version, str):
+        return version
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as distribution_version
+
+    try:
+        return distribution_version(package)
+    except PackageNotFoundError:
+        return ".".join(map(str, sys.version_info[:3]))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = []
+    for part in version.split(".")[:3]:
+        digits = ""
+        for character in part:
+            if not character.isdigit():
+                break
+            digits += character
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+registry = Registry()
+install = registry.install

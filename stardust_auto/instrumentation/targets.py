@@ -1,0 +1,25 @@
+"""Which modules are worth waiting for, and the integration that patches each: a table and nothing else, read at every start."""
+
+from __future__ import annotations
+
+TARGETS = {
+    "requests": "requests",
+    "urllib3": "urllib3",
+    "sqlite3": "sqlite3",
+    "redis": "redis",
+    "wsgiref.handlers": "wsgi",
+    "werkzeug.serving": "wsgi",
+    "waitress.server": "wsgi",
+    "gunicorn.app.base": "wsgi",
+    "cheroot.wsgi": "wsgi",
+    "gevent.pywsgi": "wsgi",
+    "eventlet.wsgi": "wsgi",
+    "flask.app": "wsgi",
+    "django.core.handlers.wsgi": "wsgi",
+    "bottle": "wsgi",
+    "falcon.app": "wsgi",
+    "pyramid.router": "wsgi",
+}
+
+#: Names that activation waits for.
+TARGET_MODULES = tuple(TARGETS)
