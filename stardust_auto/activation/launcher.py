@@ -17,7 +17,7 @@ from stardust_auto.activation import boot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import NoReturn, TextIO
 
 USAGE = """\
 usage: stardust-auto [OPTIONS] COMMAND [ARGS...]
@@ -156,7 +156,7 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
         url, console = local_server(folder)
         prepared["STARDUST_SERVER"] = url
         prepared.setdefault("STARDUST_CACHE_DIR", os.path.join(folder, "cache"))
-        sys.stderr.write(f"stardust-auto: console at {console}\n")
+        _write(sys.stderr, f"stardust-auto: console at {console}\n")
     return prepared
 
 
@@ -167,7 +167,6 @@ def execute(command: list[str], environ: dict[str, str]) -> NoReturn:
         LaunchError: the system refuses it (126).
     """
     program = find_program(command[0], environ.get("PATH", os.defpath))
-    sys.stderr.flush()
     try:
         os.execve(program, command, environ)  # noqa: S606 - what a launcher is for
     except OSError as error:
@@ -180,22 +179,32 @@ def execute(command: list[str], environ: dict[str, str]) -> NoReturn:
         raise LaunchError(f"cannot execute {program}: {reason.strerror}", NOT_EXECUTABLE) from error
 
 
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write and flush now: what is buffered is lost when the program takes over. A closed stream is nobody reading."""
+    if stream is not None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):
+            return
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``stardust-auto``. Returns only when there is nothing to run: the exit code."""
     try:
         variables, flags, command = parse(sys.argv[1:] if arguments is None else arguments)
         if "--help" in flags:
-            sys.stdout.write(USAGE)
+            _write(sys.stdout, USAGE)
             return 0
         if "--version" in flags:
-            sys.stdout.write(f"stardust-auto {__version__} (Python {sys.version.split()[0]}, {sys.executable})\n")
+            _write(sys.stdout, f"stardust-auto {__version__} (Python {sys.version.split()[0]}, {sys.executable})\n")
             return 0
         if not command:
-            sys.stderr.write(USAGE)
+            _write(sys.stderr, USAGE)
             return USAGE_ERROR
         # Before a server is started for it: a command that is mistyped leaves nothing behind.
         find_program(command[0], os.environ.get("PATH", os.defpath))
         execute(command, prepare(variables, flags, dict(os.environ)))
     except LaunchError as error:
-        sys.stderr.write(f"stardust-auto: {error}\n")
+        _write(sys.stderr, f"stardust-auto: {error}\n")
         return error.code

@@ -128,7 +128,7 @@ def waterfall(rows: Sequence[Row], width: int, bar: str) -> list[str]:
     apps = max(_cells(row.app) for _, row in shown)
     times = max(len(_duration(row)) for _, row in shown)
     names = min(max(_cells(row.name) + 2 * depth for depth, row in shown), max(width - apps - times - 30, 20))
-    room = max(width - apps - names - times - 8, 10)
+    room = max(width - apps - names - times - 10, 10)
     title = f"slowest trace: {_duration(max(rows, key=lambda row: row.duration))}, {len(rows)} spans"
     lines = ["", title]
     for depth, row in shown:

@@ -50,9 +50,9 @@ def test_a_broken_sitecustomize_is_as_broken_as_without_us(
     # tracing.md L6
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text(text)
-    env = {"PYTHONPATH": str(tmp_path / "own")}
-    plain = run([python, "-c", PROBE], env=env)
-    traced = launch([python, "-c", PROBE], env=env)
+    plain = run([python, "-c", PROBE], env={"PYTHONPATH": str(tmp_path / "own")})
+    # The launcher is a Python program too: to its own start the folder must not be known.
+    traced = launch(["/bin/sh", "-c", f'PYTHONPATH="$PYTHONPATH:{tmp_path}/own" exec "$0" -c "$1"', python, PROBE])
     if "SystemExit" in text:  # ends the interpreter in the middle of its start; the traceback shows our frames too
         assert traced.returncode == plain.returncode
         return
