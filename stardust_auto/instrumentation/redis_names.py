@@ -1,0 +1,137 @@
+"""Names and tags of Redis commands: the address, the command, and nothing of its arguments."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.naming import redis_names
+from stardust_auto.tracing.records import RedisCall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Commands whose second word belongs to the name.
+_CONTAINERS = frozenset(
+    ("ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT", "LATENCY", "MEMORY")
+    + ("MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO")
+)
+#: Commands that may wait for another client when told so by an argument: those calls are counted apart.
+_MAY_BLOCK = frozenset(("XREAD", "XREADGROUP"))
+_LIMIT = 1024
+
+
+class _Unfinished(str):
+    """A name that the arguments still have a say in."""
+
+    __slots__ = ()
+
+
+class CommandNames(dict[Any, str]):
+    """Maps a command as it was given (text or bytes, any case, perhaps with arguments in it) to the name of its span."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
+        self._names = redis_names(address)
+
+    def __missing__(self, command: Any) -> str:
+        word = command_word((command,))
+        name = self._names[word]
+        if word in _MAY_BLOCK or word in _CONTAINERS:
+            name = _Unfinished(name)
+        if len(self) >= _LIMIT:
+            self.clear()
+        if command.upper() in (word, word.encode()):  # not one that has arguments in it
+            self[command] = name
+        return name
+
+    def name(self, args: tuple[Any, ...]) -> str:
+        """The name for a call with these arguments."""
+        try:
+            name = self[args[0]]
+        except (IndexError, TypeError):
+            return self._names["(none)"]
+        return self._names[command_word(args)] if type(name) is _Unfinished else name
+
+
+def command_word(args: tuple[Any, ...]) -> str:
+    """``GET``, ``CONFIG GET``, ``XREAD BLOCK``: as much of a command as is no argument."""
+    words: list[str] = []
+    for argument in args[:2]:
+        text = (
+            argument.decode("latin-1") if isinstance(argument, bytes) else argument if isinstance(argument, str) else ""
+        )
+        words += text.upper().split()[:2]
+    if not words:
+        return "(none)"
+    first = words[0]
+    if first in _CONTAINERS and len(words) > 1 and words[1].replace("-", "").isalpha() and len(words[1]) <= 20:
+        return f"{first} {words[1]}"
+    if first in _MAY_BLOCK and any(
+        isinstance(one, (str, bytes)) and one[:5].upper() in ("BLOCK", b"BLOCK") for one in args[1:8]
+    ):
+        return f"{first} BLOCK"
+    return first
+
+
+_by_pool: dict[int, tuple[Any, CommandNames]] = {}
+_shared: dict[str, CommandNames] = {}
+
+
+def names_of(client: Any) -> CommandNames:
+    """The names for the server that ``client`` talks to; found once for each connection pool."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        pool = getattr(client, "nodes_manager", None) or client
+    key = id(pool)
+    known = _by_pool.get(key)
+    if known is not None:
+        return known[1]
+    address = address_of(pool)
+    names = _shared.get(address)
+    if names is None:
+        if len(_shared) >= _LIMIT:
+            _shared.clear()
+        names = _shared[address] = CommandNames(address)
+    try:
+        reference = weakref.ref(pool, lambda _gone: _by_pool.pop(key, None))
+    except TypeError:  # a pool of somebody's own without weak references: looked at each time
+        return names
+    _by_pool[key] = (reference, names)
+    return names
+
+
+def address_of(pool: Any) -> str:
+    """``host/db``, ``host:port/db``, the socket's name, the Sentinel's service, a cluster's first node. Never a password."""
+    settings = getattr(pool, "connection_kwargs", None)
+    if isinstance(settings, dict):
+        database = settings.get("db") or 0
+        service = getattr(pool, "service_name", None)
+        if service is not None:
+            return f"{_text(service)}/{database}"
+        if settings.get("path"):
+            return f"{_text(settings['path']).rpartition('/')[2]}/{database}"
+        host, port = _text(settings.get("host") or "localhost"), settings.get("port") or 6379
+        return f"{host}/{database}" if str(port) == "6379" else f"{host}:{_text(port)}/{database}"
+    nodes = getattr(pool, "startup_nodes", None)
+    for node in nodes.values() if isinstance(nodes, dict) else nodes or ():
+        return f"{_text(node.host)}:{_text(node.port)}"
+    return "default"
+
+
+def _text(value: Any) -> str:
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return text.rpartition("@")[2]
+
+
+def describe(address: str, commands: Iterable[Any], failed: int = 0, conflict: bool = False) -> str:
+    """The tag of a call: address and command names; ``commands`` are argument tuples, or a pipeline's entries."""
+    words = []
+    for entry in commands:
+        args = getattr(entry, "args", None) or entry
+        if args and isinstance(args[0], (tuple, list)):
+            args = args[0]
+        words.append(command_word(tuple(args)))
+    text = RedisCall(address, tuple(words), failed).tag()
+    return f"{text}\r\nconflict" if conflict else text
