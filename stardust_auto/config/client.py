@@ -1,0 +1,357 @@
+"""``ConfigClient``: the raw map of the center, kept current. Untyped; typed settings are built on top of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.config.cache import DiskCache
+from stardust_auto.config.dispatch import Dispatcher
+from stardust_auto.config.log import logger
+from stardust_auto.config.pull import Pull, UsedKeys
+from stardust_auto.config.schedule import Schedule
+from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
+from stardust_auto.tracing.forksafe import after_fork_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stardust_auto.config.feed import FeedState, Listener
+    from stardust_auto.environment import AgentSettings
+    from stardust_auto.protocol.session import Session
+
+COMMAND = "config/publish"
+FULL_INTERVAL = 300.0
+_INTERRUPTED_AFTER = 3
+_TRUE = frozenset(("1", "true", "yes", "on", "y", "t"))
+_FALSE = frozenset(("0", "false", "no", "off", "n", "f"))
+
+
+class ConfigClient:
+    """The configuration of one application, pulled in the background by the process's session.
+
+    ``get``, ``get_int`` and ``get_bool`` never do I/O. ``refresh_interval`` is in seconds. Values keep their last good state whatever the
+    server does; an empty answer of the server is a state too. Without ``server`` and ``app_id`` the ``STARDUST_*`` variables count.
+    """
+
+    name = "config"
+
+    def __init__(
+        self,
+        server: str | Iterable[str] | None = None,
+        app_id: str | None = None,
+        secret: str | None = None,
+        scope: str | None = None,
+        *,
+        session: Session | None = None,
+        refresh_interval: float = 60.0,
+        cache_dir: str | None = None,
+        use_cache: bool = True,
+        report_keys: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        from stardust_auto.environment import AgentSettings, parse_servers, program_name
+
+        given = parse_servers(server if isinstance(server, str) else ",".join(server)) if server is not None else None
+        settings = AgentSettings.from_environ(
+            servers=given, app_id=app_id, secret=secret, scope=scope, cache_dir=cache_dir
+        )
+        self._settings = settings
+        self._session = session
+        self._owns_session = session is None
+        self.app_id: str = session.app_id if session is not None else settings.app_id or program_name()
+        self.requested_scope = settings.scope
+        self.refresh_interval = refresh_interval
+        self.full_interval = FULL_INTERVAL
+        self._cache = (
+            DiskCache(settings.servers, self.app_id, settings.scope, settings.cache_dir) if use_cache else None
+        )
+        self._keys = UsedKeys() if report_keys else None
+        self._clock = clock
+        self._schedule = Schedule(refresh_interval, clock)
+        self._snapshot = self._empty()
+        self._cached: RawSnapshot | None = None
+        self._listeners: list[Listener] = []
+        self._callbacks: list[Callable[[dict[str, str]], object]] = []
+        self._dispatcher = Dispatcher("stardust-config-callbacks")
+        self._running = False
+        self._pushed = False
+        self._refused_secret = False
+        self.last_error = ""
+        self._reset()
+        after_fork_in_child(self._reset_in_child)
+
+    @classmethod
+    def from_settings(cls, settings: AgentSettings) -> ConfigClient:
+        """The client for these settings; they are complete, the environment adds nothing."""
+        return cls(
+            settings.servers, settings.app_id, settings.secret, settings.scope or None, cache_dir=settings.cache_dir
+        )
+
+    def _empty(self) -> RawSnapshot:
+        return make_snapshot(
+            {}, app_id=self.app_id, scope=self.requested_scope, server=",".join(self._settings.servers)
+        )
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._loaded = threading.Event()
+        self._sequence = 0
+        self._applied = 0
+
+    def _reset_in_child(self) -> None:
+        """The child keeps the values and asks anew on first use: its session is another one."""
+        loaded = self._loaded.is_set()
+        self._reset()
+        if loaded:
+            self._loaded.set()
+        self._running = False
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to pull in the background. Never blocks; twice is once; after a fork it starts the child's own."""
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
+            if self._cache is not None and self._snapshot.origin == "none":
+                self._cached = self._cache.load()
+                if self._cached is not None:
+                    self._snapshot = self._cached
+            session = self._acquire()
+            session.register_command(COMMAND, self._on_command)
+            session.add_task(self)
+        session.start()
+        session.wake(self)
+
+    def _acquire(self) -> Session:
+        if self._session is None:
+            from stardust_auto.protocol.session import Session
+
+            settings = self._settings
+            if not settings.servers:
+                raise ValueError("no server: pass one, or set STARDUST_SERVER")
+            self._session = Session.acquire(
+                settings.servers,
+                self.app_id,
+                settings.secret,
+                client_id=settings.client_id,
+                push=settings.push_enabled,
+                cache_dir=settings.cache_dir,
+            )
+        return self._session
+
+    def stop(self) -> None:
+        """Stop pulling; the values stay readable. ``start`` begins again."""
+        with self._lock:
+            session, self._running = self._session, False
+            if session is None:
+                return
+            session.remove_task(self)
+            if self._owns_session:
+                self._session = None
+        if self._owns_session:
+            session.release()
+
+    def wait_loaded(self, timeout: float) -> bool:
+        """Wait for the first answer of the center, at most ``timeout`` seconds."""
+        return self._loaded.wait(timeout)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> RawSnapshot:
+        return self._snapshot
+
+    @property
+    def version(self) -> int:
+        """Published version; 0 before the first load. It may go down, after a restore of the server."""
+        return self._snapshot.version
+
+    @property
+    def next_version(self) -> int:
+        """Above :attr:`version` while the center holds edits that are not published."""
+        return self._snapshot.next_version
+
+    @property
+    def scope(self) -> str:
+        """The scope in use: the server's rules choose one when none was asked for."""
+        return self._snapshot.scope
+
+    @property
+    def worker_id(self) -> str | None:
+        """``NewLife.WorkerId``: a number of this instance, when the application has them switched on."""
+        return self._snapshot.worker_id
+
+    @property
+    def state(self) -> FeedState:
+        if not self._running:
+            return "OFF"
+        if self._refused_secret:
+            return "INTERRUPTED"
+        failures = self._schedule.failures
+        if not self._loaded.is_set():
+            return (
+                "INTERRUPTED"
+                if failures >= _INTERRUPTED_AFTER
+                else "STALE"
+                if self._snapshot.origin == "disk"
+                else "INITIALIZING"
+            )
+        return "VALID" if failures == 0 else "STALE" if failures < _INTERRUPTED_AFTER else "INTERRUPTED"
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        """The value of ``key`` in any spelling (``Db:Host``, ``db.host``), else ``default``."""
+        view = self._snapshot.view()
+        from stardust_auto.config.keys import normalise
+
+        value = view.variables.get(key.lower())
+        value = view.variables.get(normalise(key)) if value is None else value
+        if self._keys is not None:
+            self._keys.use(key)
+        return default if value is None else value
+
+    def get_int(self, key: str, default: int = 0) -> int:
+        """The value as an integer; ``default`` when it is absent or is none."""
+        try:
+            return int((self.get(key) or "").strip())
+        except ValueError:
+            return default
+
+    def get_bool(self, key: str, default: bool = False) -> bool:
+        """``1 true yes on`` or ``0 false no off`` in any case; ``default`` for anything else."""
+        text = (self.get(key) or "").strip().lower()
+        return True if text in _TRUE else False if text in _FALSE else default
+
+    def get_all(self) -> dict[str, str]:
+        """A copy of the whole map."""
+        return dict(self._snapshot.values)
+
+    def on_change(self, callback: Callable[[dict[str, str]], object]) -> Callable[[dict[str, str]], object]:
+        """Call ``callback`` with the new map after each change, on a thread of its own. Usable as a decorator."""
+        self._callbacks.append(callback)
+        return callback
+
+    # -- the feed of typed settings ---------------------------------------------------------------------------------
+
+    def subscribe(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners = [*self._listeners, listener]
+
+    def unsubscribe(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners = [entry for entry in self._listeners if entry != listener]
+
+    def last_good(self) -> RawSnapshot | None:
+        cached = self._cached
+        return cached if cached is not None and cached.content_hash != self._snapshot.content_hash else None
+
+    def declare(self, used: Iterable[str]) -> None:
+        if self._keys is not None:
+            for key in used:
+                self._keys.use(key)
+
+    # -- pulling ----------------------------------------------------------------------------------------------------
+
+    def refresh(self, timeout: float = 15.0) -> bool:
+        """Ask for everything now, in the calling thread. True when the center answered.
+
+        Raises:
+            StardustError: it did not, or refused.
+        """
+        self._pull(full=True, timeout=timeout)
+        return True
+
+    def run(self) -> float | None:
+        """One turn of the session's thread: pull, then say when to come again (seconds)."""
+        if self._pushed:
+            self._pushed = False
+            self._schedule.chase()
+        self._schedule.interval = self.refresh_interval
+        full = self._schedule.begin(self.full_interval)
+        retry_after = None
+        try:
+            self._pull(full=full)
+        except Unavailable as error:
+            retry_after = error.retry_after
+        except StardustError:
+            pass  # noted by _pull; the last good values stay
+        return self._schedule.delay(self._loaded.is_set(), retry_after)
+
+    def finish(self, deadline: float) -> None:
+        """Nothing to flush."""
+
+    def _on_command(self, _command: Any) -> str:
+        """A publish was announced. Only a hint (protocol.md §12.4): many in a row cost one pull."""
+        self._pushed = True
+        session = self._session
+        if session is not None:
+            session.wake(self)
+        return "OK"
+
+    def _pull(self, *, full: bool, timeout: float = 15.0) -> None:
+        session = self._acquire()
+        with self._lock:
+            self._sequence += 1
+            sequence = self._sequence
+            have = self._snapshot
+        pull = Pull(session, self.requested_scope, self._keys, timeout)
+        try:
+            fetched = pull.fetch(have, full)
+        except StardustError as error:
+            self._note_failure(error)
+            raise
+        self._apply(fetched, sequence, have)
+
+    def _note_failure(self, error: StardustError) -> None:
+        self._schedule.failed()
+        self._refused_secret = isinstance(error, ApiError) and error.code in (401, 403)
+        text = str(error)
+        if text != self.last_error:
+            self.last_error = text
+            kept = f"keeping {self._snapshot.label}" if self._snapshot.origin != "none" else "nothing loaded yet"
+            logger.warning("configuration of %s not refreshed: %s; %s", self.app_id, text, kept)
+
+    def _apply(self, fetched: RawSnapshot, sequence: int, had: RawSnapshot) -> None:
+        with self._lock:
+            if sequence <= self._applied:
+                return  # a newer request was answered first
+            self._applied = sequence
+            before = self._snapshot
+            self._snapshot = fetched
+        self._schedule.succeeded()
+        self._refused_secret = False
+        if self.last_error:
+            self.last_error = ""
+            logger.warning("configuration of %s is refreshed again: %s", self.app_id, fetched.label)
+        moved = fetched.content_hash != before.content_hash or fetched.version != before.version
+        if moved and before.origin != "none":
+            self._schedule.settle()
+        if fetched.version < before.version and before.origin != "disk":
+            logger.warning(
+                "configuration of %s went back from v%d to v%d", self.app_id, before.version, fetched.version
+            )
+        if fetched.next_publish != had.next_publish or fetched.version != had.version:
+            offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
+            self._schedule.plan_publish(fetched.next_publish, time.time(), offset)
+        accepted = True
+        for listener in self._listeners:
+            accepted = listener(fetched) and accepted
+        first = not self._loaded.is_set()
+        self._loaded.set()
+        if self._cache is not None and accepted and (moved or first) and self._changed_on_disk(fetched):
+            self._cache.store(fetched)
+            self._cached = fetched
+        if fetched.content_hash != before.content_hash and before.origin != "none":
+            self._notify(fetched.values)
+
+    def _changed_on_disk(self, fetched: RawSnapshot) -> bool:
+        cached = self._cached
+        return cached is None or (cached.content_hash, cached.version) != (fetched.content_hash, fetched.version)
+
+    def _notify(self, values: Mapping[str, str]) -> None:
+        for callback in tuple(self._callbacks):
+            self._dispatcher.submit(callback, dict(values))

@@ -1,0 +1,44 @@
+"""What a live handle needs from the thing that brings raw snapshots: the client of a center, or the one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
+
+from stardust_auto.config.snapshot import RawSnapshot
+
+FeedState = Literal["INITIALIZING", "VALID", "STALE", "INTERRUPTED", "OFF"]
+
+Listener = Callable[[RawSnapshot], bool]
+"""Called with each new snapshot, on the thread that fetched it. Returns whether it is fit for use: only then may it be kept on disk."""
+
+
+class Feed(Protocol):
+    """A source of raw snapshots. All methods may be called from any thread."""
+
+    @property
+    def snapshot(self) -> RawSnapshot: ...
+
+    @property
+    def state(self) -> FeedState: ...
+
+    @property
+    def last_error(self) -> str: ...
+
+    def start(self) -> None:
+        """Begin to fetch in the background. Never blocks; doing it again does nothing, after a fork it begins anew."""
+
+    def stop(self) -> None: ...
+
+    def wait_loaded(self, timeout: float) -> bool:
+        """Wait for the first answer of the center, at most ``timeout`` seconds. False without one."""
+
+    def last_good(self) -> RawSnapshot | None:
+        """The copy on disk, if there is one that differs from :attr:`snapshot`."""
+
+    def subscribe(self, listener: Listener) -> None: ...
+
+    def unsubscribe(self, listener: Listener) -> None: ...
+
+    def declare(self, used: Iterable[str]) -> None:
+        """The keys that a program reads, for the center's "used" and "missed" lists."""

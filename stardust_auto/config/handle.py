@@ -1,0 +1,417 @@
+"""``live(Settings)``: one handle through which a program always reads the current, validated settings."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+
+from pydantic_settings import BaseSettings
+
+from stardust_auto.config import shared
+from stardust_auto.config.dispatch import Dispatcher
+from stardust_auto.config.errors import ConfigUnavailable, InvalidSettings
+from stardust_auto.config.explain import Explanation, explain
+from stardust_auto.config.holder import SnapshotHolder
+from stardust_auto.config.overrides import nearest
+from stardust_auto.config.schema import tree_of
+from stardust_auto.config.snapshot import EMPTY, RawSnapshot
+from stardust_auto.config.status import ConfigStatus
+from stardust_auto.config.subscriptions import Subscription, Subscriptions
+from stardust_auto.tracing.forksafe import after_fork_in_child
+
+if TYPE_CHECKING:
+    from stardust_auto.config.feed import Feed
+    from stardust_auto.config.settings import OnUnavailable
+
+T = TypeVar("T", bound=BaseSettings)
+V = TypeVar("V")
+R = TypeVar("R")
+P = ParamSpec("P")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Live(Generic[T]):
+    """A handle on settings that follow the center. Make it with :func:`live`, at import time if you like: it does no I/O until it is read.
+
+    Every read gives one immutable, validated object. A change in the center builds a new one and swaps a reference; an invalid
+    change is refused and the last good object stays. Safe from any thread and after a fork.
+    """
+
+    def __init__(
+        self,
+        settings: type[T],
+        *,
+        client: Feed | None = None,
+        on_unavailable: OnUnavailable | None = None,
+        start_timeout: float | None = None,
+        init: Mapping[str, Any] | None = None,
+    ) -> None:
+        config = settings.model_config
+        self._settings_cls = settings
+        self._given = client
+        self._feed: Feed | None = None
+        self._policy = str(on_unavailable or config.get("stardust_on_unavailable") or "cache-then-defaults")
+        chosen = config.get("stardust_start_timeout", shared.START_TIMEOUT) if start_timeout is None else start_timeout
+        self._timeout = float(chosen)  # type: ignore[arg-type]  # our own option, a number
+        self._pinned: ContextVar[T | None] = ContextVar(f"stardust_pin_{settings.__name__}", default=None)
+        self._pin_get = self._pinned.get
+        self._overridden: ContextVar[Mapping[str, Any]] = ContextVar(
+            f"stardust_override_{settings.__name__}", default=_NOTHING
+        )
+        self._snapshot: T | None = None  # None also after a fork: the next read starts the child's own updates
+        self._holder: SnapshotHolder[T] = SnapshotHolder(settings, init or {}, self._published)
+        self._subscriptions: Subscriptions[T] = Subscriptions()
+        self._dispatcher = Dispatcher("stardust-settings-callbacks")
+        self._rejections: tuple[Callable[[InvalidSettings], object], ...] = ()
+        self._deadline: float | None = None
+        self._reset()
+        after_fork_in_child(self._reset_in_child)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+
+    def _reset_in_child(self) -> None:
+        self._reset()
+        self._holder.reset_lock()
+        self._snapshot = None
+        self._deadline = None
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> T:
+        """The settings of this moment: those pinned in this context, else the newest accepted ones.
+
+        The first read contacts the center, for at most ``stardust_start_timeout`` seconds, then does what the policy says.
+
+        Raises:
+            InvalidSettings: there never was a valid state; all problems are listed.
+            ConfigUnavailable: the policy does not allow a start without the center.
+        """
+        pinned = self._pin_get()
+        if pinned is not None:
+            return pinned
+        snapshot = self._snapshot
+        return snapshot if snapshot is not None else self._first(self._timeout)
+
+    def __call__(self) -> T:
+        """The current settings: so that a handle is a FastAPI dependency, ``Depends(config)``."""
+        return self.current
+
+    @contextmanager
+    def pin(self) -> Iterator[T]:
+        """One state for this task, request or thread, whatever is published meanwhile. Nested pins keep the outer state."""
+        settings = self.current
+        token = self._pinned.set(settings)
+        try:
+            yield settings
+        finally:
+            self._pinned.reset(token)
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """``function`` with the state of now pinned: for thread pools, which do not carry context variables."""
+        settings = self.current
+
+        @functools.wraps(function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = self._pinned.set(settings)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._pinned.reset(token)
+
+        return bound
+
+    @contextmanager
+    def override(self, values: Mapping[str, Any], *, scope: Literal["context", "process"] = "context") -> Iterator[T]:
+        """Other values for some fields, by dotted path, validated; for tests. ``context``: this task or thread only.
+
+        Raises:
+            InvalidSettings: the values do not fit.
+            KeyError: there is no such field.
+        """
+        self.current  # noqa: B018 - the read that builds
+        if scope == "process":
+            with self._holder.override(values):
+                yield self.current
+            return
+        holder = self._holder
+        assert holder.built is not None  # noqa: S101 - current has built it
+        combined = {**self._overridden.get(), **values}
+        settings = holder.with_overrides(holder.built, combined)
+        tokens = self._pinned.set(settings), self._overridden.set(combined)
+        try:
+            yield settings
+        finally:
+            self._pinned.reset(tokens[0])
+            self._overridden.reset(tokens[1])
+
+    def explain(self, path: str) -> Explanation:
+        """Where the value of a field comes from, and what it hides. ``print`` it; secrets are masked.
+
+        Raises:
+            KeyError: there is no such field; the message names the nearest one.
+        """
+        self.current  # noqa: B018 - the read that builds
+        tree = tree_of(self._settings_cls)
+        node = tree.find(path.split("."))
+        if node is None or not path:
+            raise KeyError(f"no settings field {path!r}{nearest(tree, path)}")
+        assert self._holder.built is not None  # noqa: S101 - current has built it
+        return explain(self._holder.built, node, path.split("."), self.current, path in self._holder.pending_restart)
+
+    # -- callbacks --------------------------------------------------------------------------------------------------
+
+    @overload
+    def on_change(self, selector: Callable[[T], V]) -> Callable[[Callable[[V, V], R]], Callable[[V, V], R]]: ...
+    @overload
+    def on_change(self, selector: Callable[[T], V], callback: Callable[[V, V], object]) -> Subscription[T]: ...
+    @overload
+    def on_change(self, selector: str) -> Callable[[Callable[[Any, Any], R]], Callable[[Any, Any], R]]: ...
+    @overload
+    def on_change(self, selector: str, callback: Callable[[Any, Any], object]) -> Subscription[T]: ...
+    def on_change(self, selector: Any, callback: Any = None) -> Any:
+        """Call back with the old and the new selected value after each change of it: ``@config.on_change(lambda s: s.database.pool)``.
+
+        Plain or async functions. They run after the swap, in order, off the thread that fetches; a failing one is logged, and changes
+        during a slow one arrive as one (first old, last new). A value that the environment overrides does not change. With ``callback``
+        given the result is a subscription; bound methods are then held weakly.
+
+        Raises:
+            TypeError: the callback does not take two arguments.
+        """
+        select = _path_selector(selector) if isinstance(selector, str) else selector
+        if callback is not None:
+            return self._subscriptions.add(select, callback, self._snapshot)
+
+        def register(function: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
+            self._subscriptions.add(select, function, self._snapshot)
+            return function
+
+        return register
+
+    def unsubscribe(self, callback: Callable[..., object]) -> None:
+        """End every subscription of ``callback``."""
+        self._subscriptions.remove_callback(callback)
+
+    def on_rejected(self, callback: Callable[[InvalidSettings], object]) -> Callable[[InvalidSettings], object]:
+        """Call ``callback`` with the error of each refused update. Usable as a decorator."""
+        self._rejections = (*self._rejections, callback)
+        return callback
+
+    def bind_loop(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Run async callbacks that were registered outside of a loop on ``loop`` (default: the running one)."""
+        self._subscriptions.loop = loop or asyncio.get_running_loop()
+
+    def wait_callbacks(self, timeout: float | None = None) -> bool:
+        """Wait until the callbacks of everything published so far have run."""
+        return self._dispatcher.drain(timeout)
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, timeout: float | None = None) -> T:
+        """Load now instead of at the first read, waiting ``timeout`` seconds for the center. Same errors as :attr:`current`."""
+        snapshot = self._snapshot
+        return snapshot if snapshot is not None else self._first(self._timeout if timeout is None else timeout)
+
+    async def start_async(self, timeout: float | None = None) -> T:
+        """``start`` without blocking the event loop, which then also runs the async callbacks."""
+        self.bind_loop()
+        return await asyncio.to_thread(self.start, timeout)
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Whether valid values of the center are in use within ``timeout`` seconds. True at once without a center. Never raises."""
+        deadline = time.monotonic() + timeout
+        try:
+            self._first(timeout)
+        except (InvalidSettings, ConfigUnavailable):
+            return False
+        feed = self._feed
+        if feed is None:
+            return True
+        loaded = feed.wait_loaded(max(0.0, deadline - time.monotonic()))
+        return loaded and self._holder.rejected is None
+
+    def reload(self) -> bool:
+        """Build again from every source as it is now, also the environment. False when the result is refused."""
+        self.current  # noqa: B018 - the first build
+        return self._offer(self._feed.snapshot if self._feed is not None else EMPTY, force=True)
+
+    def close(self) -> None:
+        """Stop following the center. The last settings stay readable; ``start`` follows again."""
+        with self._lock:
+            feed, self._feed = self._feed, None
+            self._snapshot = None
+            self._deadline = None
+        if feed is not None:
+            feed.unsubscribe(self._offer)
+            if self._given is None:
+                shared.release_client(feed)
+
+    @property
+    def status(self) -> ConfigStatus:
+        """State, version, scope, origin, age, last error, refused version, pending restarts. Reading it does no I/O."""
+        holder, feed = self._holder, self._feed
+        built = holder.built
+        raw = built.raw if built is not None else feed.snapshot if feed is not None else EMPTY
+        time_of = feed.snapshot.time if feed is not None and holder.rejected is None else raw.time
+        return ConfigStatus(
+            state=feed.state if feed is not None else "OFF",
+            version=raw.version,
+            scope=raw.scope,
+            origin="defaults" if raw.origin == "none" else raw.origin,
+            age=max(0.0, time.time() - time_of) if time_of else None,
+            last_error=feed.last_error if feed is not None else "",
+            rejected_version=holder.rejected[0] if holder.rejected else None,
+            rejection=holder.rejection.one_line() if holder.rejection else "",
+            pending_restart=holder.pending_restart,
+            unknown_keys=holder.unknown,
+            ignored_local=tuple(built.source.ignored) if built is not None else (),
+            collisions=built.source.keys.collisions if built is not None else (),
+        )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether :attr:`current` answers at once."""
+        return self._snapshot is not None
+
+    @property
+    def client(self) -> Feed | None:
+        """What brings the values: ``None`` before the first read, and without a center."""
+        return self._feed or self._given
+
+    @property
+    def settings_class(self) -> type[T]:
+        return self._settings_cls
+
+    # -- machinery --------------------------------------------------------------------------------------------------
+
+    def _first(self, timeout: float) -> T:
+        feed = self._follow()
+        if self._deadline is None:
+            self._deadline = time.monotonic() + timeout
+        if feed is not None and self._holder.settings is None:
+            feed.wait_loaded(max(0.0, self._deadline - time.monotonic()))
+        with self._holder.lock:
+            settings = self._holder.settings
+            if settings is None:
+                settings = self._start_from(feed)
+            elif feed is not None and feed.snapshot.origin != "none":
+                self._offer(feed.snapshot)
+                settings = self._holder.settings or settings
+            self._snapshot = settings
+            return settings
+
+    def _follow(self) -> Feed | None:
+        """Subscribe and start the feed, once; in a forked child, its own."""
+        with self._lock:
+            if self._feed is None:
+                self._feed = self._given if self._given is not None else shared.take_client(self._settings_cls)
+                if self._feed is not None:
+                    self._feed.declare(node.remote_key for node in tree_of(self._settings_cls).leaves())
+                    self._feed.subscribe(self._offer)
+            feed = self._feed
+        if feed is not None:
+            feed.start()
+        return feed
+
+    def _start_from(self, feed: Feed | None) -> T:
+        """The first state: what the center says, else what the policy allows."""
+        if feed is None:
+            return self._attempt([EMPTY], "no Stardust server is configured: STARDUST_SERVER")
+        raw = shared.allowed(feed, self._policy)
+        candidates, note = [raw], ""
+        if raw.origin not in ("none", "disk"):
+            copy = feed.last_good() if self._policy != "fail" else None
+            candidates += [copy] if copy is not None else []
+        else:
+            note = f"Stardust did not answer: {feed.last_error or 'no answer in time'}"
+            if raw.origin == "disk" and self._policy == "cache-then-defaults":
+                candidates.append(EMPTY)
+        return self._attempt(candidates, note)
+
+    def _attempt(self, candidates: list[RawSnapshot], note: str) -> T:
+        failure: InvalidSettings | None = None
+        for raw in candidates:
+            try:
+                settings = self._holder.accept_first(raw)
+            except InvalidSettings as error:
+                if len(candidates) > 1:
+                    self._holder.refuse(raw, error)
+                if failure is None or raw.origin == "none":
+                    failure = InvalidSettings(error.title, error.problems, note)
+            else:
+                if failure is not None:  # an older state is in use: the refusal stays on show
+                    self._holder.rejection = failure
+                    self._holder.rejected = (candidates[0].version, candidates[0].content_hash)
+                return settings
+        assert failure is not None  # noqa: S101 - there is at least one candidate
+        raise failure
+
+    def _offer(self, raw: RawSnapshot, force: bool = False) -> bool:
+        holder = self._holder
+        with holder.lock:
+            if holder.settings is None:
+                try:
+                    holder.accept_first(raw)
+                except InvalidSettings:
+                    return False  # the thread that waits for the first state tells it
+                return True
+            before = holder.rejection
+            accepted = holder.offer(raw, force)
+            rejection = holder.rejection
+        if rejection is not None and rejection is not before:
+            for callback in self._rejections:
+                self._dispatcher.submit(callback, rejection)
+        return accepted
+
+    def _published(self, settings: T) -> None:
+        first = self._snapshot is None
+        self._snapshot = settings
+        if first:
+            self._subscriptions.first(settings)
+        if self._subscriptions.stale(settings):
+            self._dispatcher.submit(self._subscriptions.deliver, lambda: self._holder.settings)
+
+    def __repr__(self) -> str:
+        built = self._holder.built
+        return f"Live({self._settings_cls.__name__}, {built.raw.label if built is not None else 'not loaded'})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Live handle belongs to its process and cannot be pickled or copied: pass config.current instead"
+        )
+
+
+def _path_selector(path: str) -> Callable[[Any], Any]:
+    def select(settings: Any) -> Any:
+        value = settings
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
+        return value
+
+    return select
+
+
+def live(
+    settings: type[T],
+    /,
+    *,
+    client: Feed | None = None,
+    on_unavailable: OnUnavailable | None = None,
+    start_timeout: float | None = None,
+    **init: Any,
+) -> Live[T]:
+    """A handle on ``settings`` that follows the center. No I/O: the first read of ``.current`` loads.
+
+    ``client``: where values come from (default: the process's client for the configured server; none means environment and defaults
+    only). ``start_timeout`` in seconds. ``init`` are arguments of the class; they outrank the environment and survive reloads.
+    """
+    return Live(settings, client=client, on_unavailable=on_unavailable, start_timeout=start_timeout, init=init)

@@ -1,0 +1,96 @@
+"""When to ask the center again. Monotonic throughout: a jump of the wall clock moves nothing."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHASE_STEP = 2.0
+CHASE_LENGTH = 20.0
+_JITTER = 0.1
+_LONGEST_BACKOFF = 300.0
+_FIRST_RETRY = 1.0
+_FURTHEST_PUBLISH = 86_400.0
+
+
+class Schedule:
+    """The times of one client's pulls, in seconds of ``clock``.
+
+    Normal: every ``interval`` with jitter. After a push, and at the time of a planned publish: at once and then about every 2 s until
+    something moved or 20 s are over, since the server answers from a cache of 10 s (protocol.md §12.3). After an error: back-off.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float], rng: random.Random | None = None) -> None:
+        self.interval = interval
+        self.clock = clock
+        self.failures = 0
+        self._random = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._chase_until: float | None = None
+        self._planned: list[float] = []
+        self._next_full = 0.0
+
+    @property
+    def chasing(self) -> bool:
+        return self._chase_until is not None
+
+    def chase(self) -> None:
+        self._chase_until = self.clock() + CHASE_LENGTH
+
+    def settle(self) -> None:
+        """What was announced has arrived."""
+        self._chase_until = None
+
+    def plan_publish(self, text: str, now: float, offset: float = 0.0) -> None:
+        """Remember ``nextPublish`` (``yyyy-MM-dd HH:mm:ss``, the server's local time; ``now`` in Unix seconds, ``offset`` of its clock).
+
+        The zone is not said: both our own and UTC count, a needless pull costs little. The past and the unreadable are ignored.
+        """
+        self._planned = []
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return
+        for time in {moment.timestamp(), moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()}:
+            delay = time - (now + offset)
+            if 0 < delay < _FURTHEST_PUBLISH:
+                self._planned.append(self.clock() + delay)
+
+    def begin(self, full_every: float) -> bool:
+        """Start a pull; returns whether it must ask for everything (version 0)."""
+        now = self.clock()
+        if any(time <= now for time in self._planned):
+            self._planned = [time for time in self._planned if time > now]
+            self.chase()
+        full = self.chasing or now >= self._next_full
+        if full:
+            self._next_full = now + full_every
+        return full
+
+    def failed(self) -> None:
+        self.failures += 1
+
+    def succeeded(self) -> None:
+        self.failures = 0
+
+    def delay(self, loaded: bool, retry_after: float | None = None) -> float:
+        """Seconds until the next pull."""
+        now = self.clock()
+        if self._chase_until is not None and now >= self._chase_until:
+            self._chase_until = None
+        if self.failures:
+            base = self.interval if loaded else _FIRST_RETRY
+            delay = min(base * 2.0 ** min(self.failures - 1, 16), max(_LONGEST_BACKOFF, self.interval))
+            if self._chase_until is not None:
+                delay = min(delay, CHASE_STEP * 2.0 ** min(self.failures - 1, 16))
+            return max(self._spread(delay), retry_after or 0.0)
+        if self._chase_until is not None:
+            return CHASE_STEP
+        delay = self._spread(self.interval)
+        return min([delay, *(max(time - now, 0.0) for time in self._planned)])
+
+    def _spread(self, delay: float) -> float:
+        return delay * self._random.uniform(1 - _JITTER, 1 + _JITTER)

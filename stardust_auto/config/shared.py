@@ -1,0 +1,128 @@
+"""The clients of this process, one per center, application and scope, shared by every handle and every ``Settings()``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from stardust_auto.config.errors import ConfigUnavailable
+from stardust_auto.config.log import logger
+from stardust_auto.config.snapshot import EMPTY, RawSnapshot
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from stardust_auto.config.client import ConfigClient
+    from stardust_auto.config.feed import Feed
+    from stardust_auto.environment import AgentSettings
+
+START_TIMEOUT = 3.0
+
+_clients: dict[tuple[object, ...], ConfigClient] = {}
+_users: dict[int, int] = {}
+_lock = threading.Lock()
+_warned: set[str] = set()
+
+
+def _reset_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_in_child)
+
+
+def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
+    """The center that a class reads: its own options, else the environment. ``None``: nothing is configured, or it is switched off."""
+    from stardust_auto.environment import AgentSettings, SettingError, parse_servers, program_name
+
+    config = settings_cls.model_config
+    try:
+        given = config.get("stardust_server")
+        settings = AgentSettings.from_environ(
+            servers=parse_servers(str(given)) if given else None,
+            app_id=config.get("stardust_app") or None,
+            scope=config.get("stardust_scope") or None,
+        )
+        if not settings.app_id:
+            settings = AgentSettings.from_environ(servers=settings.servers, app_id=program_name(), scope=settings.scope)
+    except (SettingError, ValueError) as error:
+        text = str(error)
+        if text not in _warned:
+            _warned.add(text)
+            logger.warning("%s; settings work without the center", text)
+        return None
+    return settings if settings.configured and settings.config_enabled else None
+
+
+def shared_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
+    """The process's client for this class; not started yet. ``None`` without a configured server."""
+    settings = agent_settings(settings_cls)
+    if settings is None:
+        return None
+    from stardust_auto.config.client import ConfigClient
+
+    key = (settings.servers, settings.app_id, settings.secret, settings.scope, settings.cache_dir)
+    with _lock:
+        client = _clients.get(key)
+        if client is None:
+            client = _clients[key] = ConfigClient.from_settings(settings)
+        return client
+
+
+def take_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
+    """:func:`shared_client` for a handle, which gives it back with :func:`release_client`."""
+    client = shared_client(settings_cls)
+    if client is not None:
+        with _lock:
+            _users[id(client)] = _users.get(id(client), 0) + 1
+    return client
+
+
+def release_client(client: Feed) -> None:
+    """A handle is closed; with the last one the client stops."""
+    with _lock:
+        left = _users.get(id(client), 1) - 1
+        _users[id(client)] = left
+    if left <= 0:
+        client.stop()
+
+
+def first_snapshot(settings_cls: type[BaseSettings]) -> RawSnapshot:
+    """What the class starts from: the center within ``stardust_start_timeout``, else what its policy allows.
+
+    Raises:
+        ConfigUnavailable: policy ``fail`` without an answer, ``cache`` without an answer and without a disk copy.
+    """
+    client = shared_client(settings_cls)
+    if client is None:
+        return EMPTY
+    config = settings_cls.model_config
+    client.start()
+    client.wait_loaded(float(config.get("stardust_start_timeout", START_TIMEOUT)))  # type: ignore[arg-type]  # our own option
+    return allowed(client, str(config.get("stardust_on_unavailable", "cache-then-defaults")))
+
+
+def allowed(feed: Feed, policy: str) -> RawSnapshot:
+    """The feed's snapshot, if ``policy`` lets a start use it."""
+    raw = feed.snapshot
+    if raw.origin not in ("none", "disk"):
+        return raw
+    if policy == "fail" or (policy == "cache" and raw.origin == "none"):
+        copy = "" if policy == "fail" else ", and there is no copy on disk"
+        raise ConfigUnavailable(
+            f"no configuration from Stardust for {raw.label}: {feed.last_error or 'no answer in time'}{copy}"
+        )
+    return raw
+
+
+def stop_all() -> None:
+    """Stop and forget every shared client: for tests and for the end of the process."""
+    with _lock:
+        clients = list(_clients.values())
+        _clients.clear()
+        _users.clear()
+    for client in clients:
+        client.stop()
