@@ -1,0 +1,1 @@
+"""The platform's own protocol: one module per controller."""

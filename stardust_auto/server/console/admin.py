@@ -1,0 +1,284 @@
+"""The JSON interface of the console: `/console/api/...`; errors are HTTP 4xx with `{"error": "..."}`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.server.api.traces import trace_object
+from stardust_auto.server.reading import clean, loose_int, loose_time
+from stardust_auto.server.replies import CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stardust_auto.server.services import Services
+    from stardust_auto.server.store.apps import App
+    from stardust_auto.server.store.releases import Published
+
+
+@dataclass(frozen=True, slots=True)
+class AdminCall:
+    """Path parameters, query and the JSON object of the body."""
+
+    services: Services
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Mapping[str, Any]
+
+    def app(self) -> App:
+        """The application in the path; CallError 404."""
+        name = self.path["app"]
+        app = self.services.store.apps.find(name)
+        if app is None:
+            raise CallError(404, f"no application {clean(name, 60)!r}")
+        return app
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A number in the query; CallError 400."""
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise CallError(400, f"{name} must be a number from {low:g} to {high:g}")
+        return value
+
+
+def apps(call: AdminCall) -> list[dict[str, Any]]:
+    """GET apps"""
+    return [app_object(call.services, app) for app in call.services.store.apps.all()]
+
+
+def app_object(services: Services, app: App) -> dict[str, Any]:
+    """One application with its instances, as `apps` lists it."""
+    connected = set(services.hub.connected(app.id))
+    instances = [
+        {
+            **{name: value for name, value in row.items() if name not in ("app_id", "used_keys", "missed_keys")},
+            "connected": row["client_id"] in connected,
+        }
+        for row in services.store.instances.of(app.id)
+    ]
+    return {
+        "name": app.name,
+        "display_name": app.display_name,
+        "enabled": app.enabled,
+        "version": app.version,
+        "has_secret": app.has_secret,
+        "ping_period": app.ping_period,
+        "period": app.period,
+        "max_samples": app.max_samples,
+        "max_errors": app.max_errors,
+        "timeout": app.timeout,
+        "excludes": list(app.excludes),
+        "vip_clients": list(app.vip_clients),
+        "created": app.created,
+        "last_login": app.last_login,
+        "dropped": app.dropped,
+        "dropped_reason": app.dropped_reason,
+        "instances": instances,
+    }
+
+
+_NUMBERS = {
+    "ping_period": (1, 3600),
+    "period": (1, 3600),
+    "max_samples": (0, 10_000),
+    "max_errors": (0, 10_000),
+    "timeout": (0, 3_600_000),
+    "max_tag_length": (0, 100_000),
+    "request_tag_length": (-1, 100_000),
+}
+_LISTS = ("excludes", "vip_clients", "allow_control")
+
+
+def update_app(call: AdminCall) -> dict[str, Any]:
+    """POST apps/{app}: change the policy; null brings a default back; `create: true` makes a new application,
+    `reset_secret: true` lets the next login be issued a new secret."""
+    store = call.services.store
+    if call.body.get("create") is True and store.apps.find(call.path["app"]) is None:
+        store.apps.create(call.path["app"])
+    app = call.app()
+    changes: dict[str, Any] = {}
+    for name, value in call.body.items():
+        if name in _NUMBERS:
+            low, high = _NUMBERS[name]
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
+            ):
+                raise CallError(400, f"{name} must be a whole number from {low} to {high}, or null for the default")
+            changes[name] = value
+        elif name in ("enabled", "enable_meter"):
+            if not isinstance(value, bool):
+                raise CallError(400, f"{name} must be true or false")
+            changes[name] = value
+        elif name in _LISTS:
+            changes[name] = text_list(name, value)
+        elif name == "display_name":
+            changes[name] = clean(value, 50)
+        elif name == "reset_secret":
+            if value is True:
+                store.apps.reset_secret(app)
+        elif name != "create":
+            raise CallError(400, f"unknown setting {clean(name, 40)!r}")
+    return app_object(call.services, store.apps.update(app, changes))
+
+
+def text_list(name: str, value: object) -> list[str]:
+    """A list of texts, or null; CallError 400."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise CallError(400, f"{name} must be a list of texts, or null")
+    return [clean(item, 200).strip() for item in value if item.strip()]
+
+
+def operations(call: AdminCall) -> list[dict[str, Any]]:
+    """GET apps/{app}/operations?minutes=60"""
+    return call.services.store.traces.operations(call.app().id, call.number("minutes", 60, 0.01, 100_000))
+
+
+def traces(call: AdminCall) -> list[dict[str, Any]]:
+    """GET traces?app=&sort=slow|recent&limit=20"""
+    sort = call.query.get("sort", "") or "recent"
+    if sort not in ("slow", "recent"):
+        raise CallError(400, "sort must be 'slow' or 'recent'")
+    limit = int(call.number("limit", 20, 1, 1000))
+    return call.services.store.trees.recent(app=call.query.get("app", ""), sort=sort, limit=limit)
+
+
+def trace(call: AdminCall) -> dict[str, Any]:
+    """GET traces/{id}; a whole traceparent will do."""
+    wanted = call.path["id"]
+    spans = call.services.store.trees.trace(wanted)
+    if not spans:
+        raise CallError(404, f"no trace {clean(wanted, 60)}")
+    return trace_object(wanted, spans)
+
+
+def config(call: AdminCall) -> dict[str, Any]:
+    """GET config/{app}?scope=: values and what is staged; `effective` is what an instance in that scope gets."""
+    app = call.app()
+    scope = call.query.get("scope", "")
+    store = call.services.store
+    state = store.configs.state(app)
+    try:
+        effective: dict[str, str] | None = store.configs.effective(app, scope)
+        problem = None
+    except CallError as exc:
+        effective, problem = None, exc.message
+    return {
+        "app": app.name,
+        "scope": scope,
+        "version": state.version,
+        "next_version": state.next_version,
+        "next_publish": state.next_publish,
+        "updated": state.updated,
+        "is_global": state.is_global,
+        "quotable": state.quotable,
+        "quotes": list(state.quotes),
+        "readonly": state.readonly,
+        "enable_worker_id": state.enable_worker_id,
+        "scopes": store.configs.scopes(app),
+        "items": store.configs.items(app, scope),
+        "effective": effective,
+        "problem": problem,
+    }
+
+
+def stage_config(call: AdminCall) -> dict[str, Any]:
+    """PUT config/{app}: `{scope, items: {key: value | null}, comments?: {key: text}}`; an unknown application is made."""
+    raw = call.body.get("items")
+    if not isinstance(raw, dict):
+        raise CallError(400, "items must be an object of keys and values (null deletes)")
+    items = {key.strip(): config_value(key, value) for key, value in raw.items()}
+    comments = call.body.get("comments") or {}
+    if not isinstance(comments, dict):
+        raise CallError(400, "comments must be an object")
+    store = call.services.store
+    app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
+    scope = clean(call.body.get("scope"), 60).strip()
+    staged = store.configs.stage(app, scope, items, {key: clean(text, 200) for key, text in comments.items()})
+    state = store.configs.state(app)
+    return {"staged": staged, "version": state.version, "next_version": state.next_version}
+
+
+def config_value(key: str, value: object) -> str | None:
+    """A value as text; CallError 400 for lists and objects (write `list:0`, `group:name`)."""
+    if value is None or isinstance(value, str):
+        return clean(value, 1_000_001) if value is not None else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise CallError(400, f"the value of {clean(key, 60)!r} must be a text, a number, true, false or null")
+
+
+def publish(call: AdminCall) -> dict[str, Any]:
+    """POST config/{app}/publish: `{}` now, `{"at": Unix ms or ISO date}` later; pushed to every instance at once."""
+    app = call.app()
+    store = call.services.store
+    store.configs.state(app)
+    at = call.body.get("at")
+    if at is not None:
+        moment = loose_time(at)
+        if moment <= store.clock():
+            raise CallError(400, "at must be a time to come: Unix milliseconds or an ISO date")
+        published = store.releases.configure(app, {"next_publish": moment})
+        return {"version": published.version, "pushed": 0, "next_publish": moment, "changes": []}
+    return _announced(call.services, store.releases.publish(app))
+
+
+def _announced(services: Services, published: Published) -> dict[str, Any]:
+    return {
+        "version": published.version,
+        "pushed": services.announce(published),
+        "changes": list(published.changes),
+    }
+
+
+def discard(call: AdminCall) -> dict[str, Any]:
+    """POST config/{app}/discard: drop what is staged."""
+    app = call.app()
+    call.services.store.configs.discard(app)
+    return {"version": call.services.store.configs.state(app).version}
+
+
+def history(call: AdminCall) -> list[dict[str, Any]]:
+    """GET config/{app}/history, the newest first."""
+    return call.services.store.releases.history(call.app())
+
+
+def rollback(call: AdminCall) -> dict[str, Any]:
+    """POST config/{app}/rollback `{version}`: the old values again, as a new version."""
+    version = call.body.get("version")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise CallError(400, "version must be a whole number")
+    app = call.app()
+    call.services.store.configs.state(app)
+    return _announced(call.services, call.services.store.releases.rollback(app, version))
+
+
+def configure(call: AdminCall) -> dict[str, Any]:
+    """POST config/{app}/settings: `is_global`, `quotable`, `quotes`, `readonly`, `enable_worker_id`, `enabled`."""
+    store = call.services.store
+    app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
+    store.configs.state(app)
+    changes: dict[str, Any] = {}
+    for name, value in call.body.items():
+        if name == "quotes":
+            changes[name] = text_list(name, value)
+        elif name in ("is_global", "quotable", "readonly", "enable_worker_id", "enabled") and isinstance(value, bool):
+            changes[name] = value
+        else:
+            raise CallError(400, f"unknown setting or wrong value: {clean(name, 40)!r}")
+    return _announced(call.services, store.releases.configure(app, changes))
+
+
+def events(call: AdminCall) -> list[dict[str, Any]]:
+    """GET apps/{app}/events?limit=50"""
+    return call.services.store.instances.events(call.app().id, loose_int(call.number("limit", 50, 1, 1000)))

@@ -1,0 +1,95 @@
+"""What every request passes first: the Host header and the size of its body."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from stardust_auto.server.replies import ProblemError, problem
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Any
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from stardust_auto.server.services import Services
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def host_allowed(header: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a Host header names us. DNS rebinding needs a name, so an IP address is always good."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    if host == "localhost" or host in allowed:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._hosts = tuple(host.lower() for host in services.settings.allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may pass."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        self._services.touch()
+        headers = dict(scope["headers"])
+        if not host_allowed(headers.get(b"host", b"").decode("latin-1"), self._hosts):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})  # before the accept: HTTP 403
+                return
+            await Response(b"", 403)(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        await self._limited(scope, receive, send, headers)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        limit = self._services.settings.max_body
+        refusal = problem(ProblemError(413))
+        refusal.headers["Connection"] = "close"
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await refusal(scope, receive, send)
+            return
+        received = 0
+        started = False
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise _TooLargeError
+            return message
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLargeError:
+            if not started:
+                await refusal(scope, receive, send)

@@ -1,0 +1,216 @@
+"""Applications: who may log in, and the policy each one gets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.server.replies import CallError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from stardust_auto.server.settings import ServerSettings
+    from stardust_auto.server.store.database import Database
+
+_BAD_NAME = re.compile(r"[#/\\\x00-\x1f\x7f\ud800-\udfff]")
+_ALPHABET = string.ascii_letters + string.digits
+_POLICY = ("ping_period", "period", "max_samples", "max_errors", "timeout", "max_tag_length", "request_tag_length")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One application. `period` and its neighbours are the effective values; seconds, counts, milliseconds."""
+
+    id: int
+    name: str
+    display_name: str
+    has_secret: bool
+    enabled: bool
+    version: str
+    category: str | None
+    ping_period: int
+    period: int
+    max_samples: int
+    max_errors: int
+    timeout: int
+    max_tag_length: int
+    request_tag_length: int
+    enable_meter: bool
+    excludes: tuple[str, ...]
+    vip_clients: tuple[str, ...]
+    allow_control: tuple[str, ...]
+    dropped: int
+    dropped_reason: str
+    created: int
+    last_login: int
+
+
+def md5_hex(text: str) -> str:
+    """32 upper-case hex digits of the UTF-8 bytes (protocol.md §2.3)."""
+    return hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest().upper()
+
+
+def secret_matches(given: str, stored_md5: str, now_seconds: int, salt_seconds: int) -> bool:
+    """Whether a plain or salted (`$md5$<unix seconds>$<hash>`) secret is the stored one; constant time."""
+    if not given.startswith("$"):
+        return hmac.compare_digest(md5_hex(given), stored_md5)
+    parts = given.split("$")
+    if len(parts) != 4 or parts[1] != "md5" or not parts[2].isascii() or not parts[2].isdecimal():
+        return False
+    fresh = abs(now_seconds - int(parts[2][:18])) <= salt_seconds
+    same = hmac.compare_digest(md5_hex(stored_md5 + parts[2]).encode(), parts[3].upper().encode("utf-8", "replace"))
+    return fresh and same
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """A list as the platform writes it: parted by `,` or `;`."""
+    return tuple(part.strip() for part in re.split(r"[,;]", text) if part.strip())
+
+
+class Apps:
+    """Applications by name; names differ only by case are one application (protocol.md §12.1, 14)."""
+
+    def __init__(self, database: Database, settings: ServerSettings, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self.enrol_md5: str | None = None
+        """MD5 of a secret that every application may use: a local server and its launcher share it."""
+
+    def find(self, name: str) -> App | None:
+        """The application, or None."""
+        with self._database.read() as db:
+            row = db.execute("SELECT * FROM app WHERE name = ?", (name,)).fetchone()
+        return self._app(row) if row is not None else None
+
+    def all(self) -> list[App]:
+        """Every application by name."""
+        with self._database.read() as db:
+            rows = db.execute("SELECT * FROM app ORDER BY name COLLATE NOCASE").fetchall()
+        return [self._app(row) for row in rows]
+
+    def create(self, name: str, secret: str | None = None, display_name: str = "") -> App:
+        """A new application; without a secret the first login is issued one.
+
+        Raises:
+            CallError: the name cannot be used.
+        """
+        name = name.strip()
+        if not name:
+            raise CallError(500, "名称不能为空！ (Parameter 'Name')")
+        if len(name) > 50 or _BAD_NAME.search(name):
+            raise CallError(400, "无效的应用名 (an application name has at most 50 characters and no # / \\)")
+        md5 = md5_hex(secret) if secret else None
+        with self._database.write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO app (name, display_name, secret_md5, created) VALUES (?, ?, ?, ?)",
+                (name, display_name[:50], md5, self._clock()),
+            )
+            row = db.execute("SELECT * FROM app WHERE name = ?", (name,)).fetchone()
+        return self._app(row)
+
+    def login(self, name: str, secret: str, display_name: str, version: str) -> tuple[App, str | None]:
+        """Check the secret, or issue one to an application that has none.
+
+        Returns:
+            The application and the secret that was issued, None when the one sent is right.
+
+        Raises:
+            CallError: 403, disabled, unknown, or a wrong secret (a real StarServer hands out the right one here).
+        """
+        app = self.find(name)
+        if app is None:
+            if not self._settings.auto_register:
+                raise CallError(403, f"应用[{name}]未注册，禁止登录 (unknown application)")
+            app = self.create(name, display_name=display_name)
+        if not app.enabled:
+            raise CallError(403, f"应用[{app.name}]已禁用，禁止登录")
+        issued: str | None = None
+        if not self._enrolled(secret):
+            issued = self._issue(app.id)
+            if issued is None:
+                self.check(app, secret)
+        with self._database.write() as db:
+            db.execute(
+                "UPDATE app SET last_login = ?1, version = CASE WHEN ?2 <> '' THEN ?2 ELSE version END, "
+                "display_name = CASE WHEN display_name = '' THEN ?3 ELSE display_name END WHERE id = ?4",
+                (self._clock(), version[:50], display_name[:50], app.id),
+            )
+        return app, issued
+
+    def check(self, app: App, secret: str) -> None:
+        """Raises CallError 403 unless `secret` (plain or salted) is the one of `app`."""
+        if self._enrolled(secret):
+            return
+        with self._database.read() as db:
+            stored = db.execute("SELECT secret_md5 FROM app WHERE id = ?", (app.id,)).fetchone()["secret_md5"]
+        if not secret or stored is None or not self._matches(secret, stored):
+            hint = "wrong secret; reset it in the console" if secret else "this application needs its secret"
+            raise CallError(403, f"非法访问应用[{app.name}]！ ({hint})")
+
+    def _matches(self, secret: str, stored: str) -> bool:
+        return secret_matches(secret, stored, self._clock() // 1000, self._settings.salt_seconds)
+
+    def _enrolled(self, secret: str) -> bool:
+        return bool(secret) and self.enrol_md5 is not None and self._matches(secret, self.enrol_md5)
+
+    def _issue(self, app_id: int) -> str | None:
+        """A new secret for an application that has none; two first logins at once: one of them gets it."""
+        secret = "".join(secrets.choice(_ALPHABET) for _ in range(16))
+        with self._database.write() as db:
+            statement = "UPDATE app SET secret_md5 = ? WHERE id = ? AND secret_md5 IS NULL"
+            changed = db.execute(statement, (md5_hex(secret), app_id)).rowcount
+        return secret if changed else None
+
+    def reset_secret(self, app: App) -> None:
+        """Forget the secret: the next login is issued a new one."""
+        with self._database.write() as db:
+            db.execute("UPDATE app SET secret_md5 = NULL WHERE id = ?", (app.id,))
+
+    def update(self, app: App, changes: dict[str, Any]) -> App:
+        """Change policy values; None brings the server's default back. Names as the fields of `App`."""
+        values: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name in _POLICY:
+                values[name] = value
+            elif name in ("enabled", "enable_meter"):
+                values[name] = int(bool(value))
+            elif name in ("excludes", "vip_clients", "allow_control"):
+                values[name] = ",".join(value or ())
+            elif name == "display_name":
+                values[name] = str(value or "")[:50]
+        if values:
+            assignments = ", ".join(f"{name} = ?" for name in values)
+            with self._database.write() as db:
+                db.execute(f"UPDATE app SET {assignments} WHERE id = ?", (*values.values(), app.id))  # noqa: S608 - names from constants
+        return self.find(app.name) or app
+
+    def _app(self, row: sqlite3.Row) -> App:
+        policy = {
+            name: int(row[name]) if row[name] is not None else int(getattr(self._settings, name)) for name in _POLICY
+        }
+        return App(
+            id=row["id"],
+            name=row["name"],
+            display_name=row["display_name"],
+            has_secret=row["secret_md5"] is not None,
+            enabled=bool(row["enabled"]),
+            version=row["version"],
+            category=row["category"],
+            enable_meter=bool(row["enable_meter"]),
+            excludes=split_list(row["excludes"]),
+            vip_clients=split_list(row["vip_clients"]),
+            allow_control=split_list(row["allow_control"]),
+            dropped=row["dropped"],
+            dropped_reason=row["dropped_reason"],
+            created=row["created"],
+            last_login=row["last_login"],
+            **policy,
+        )
