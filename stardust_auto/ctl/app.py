@@ -1,0 +1,70 @@
+"""The tree of commands, and the one place where a failure becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from stardust_auto.ctl import config_commands, doctor, install, server, settings_commands, trace_commands
+from stardust_auto.ctl.errors import CtlError
+from stardust_auto.ctl.output import complain, emit_json
+from stardust_auto.tracing.context import suppressed
+
+app = typer.Typer(
+    name="stardustctl",
+    help="Command line of a Stardust platform: configuration, traces, the embedded server, and a doctor.",
+    epilog="Exit codes: 0 done, 1 a check failed or the server refused, 2 wrong usage, 3 no server answers, 4 not permitted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config = typer.Typer(help="The configuration center: stage, check, publish, explain.", no_args_is_help=True)
+app.add_typer(config, name="config")
+
+app.command("server")(server.serve)
+app.command("apps")(trace_commands.apps)
+app.command("traces")(trace_commands.traces)
+app.command("trace")(trace_commands.trace)
+app.command("doctor", context_settings={"allow_interspersed_args": False})(doctor.doctor)
+app.command("install")(install.install)
+app.command("uninstall")(install.uninstall)
+
+# A value may begin with a dash: 'config set discount -5'.
+config.command("set", context_settings={"ignore_unknown_options": True})(config_commands.set_values)
+config.command("unset")(config_commands.unset_values)
+config.command("publish")(settings_commands.publish)
+config.command("show")(settings_commands.show)
+config.command("check")(settings_commands.check)
+config.command("explain")(settings_commands.explain)
+config.command("diff")(settings_commands.diff)
+config.command("watch")(settings_commands.watch)
+config.command("keys")(settings_commands.keys)
+config.command("history")(config_commands.history)
+config.command("rollback")(config_commands.rollback)
+
+
+def run() -> int:
+    """Run the command of ``sys.argv``; returns the exit code.
+
+    Our own calls make no spans, also where this process is instrumented by the environment it was started in.
+    """
+    words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    try:
+        with suppressed():
+            app()
+    except CtlError as exc:
+        if "--json" in words:
+            emit_json({"error": str(exc), "exit_code": exc.exit_code})
+        else:
+            complain(str(exc))
+        return exc.exit_code
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone ('stardustctl traces | head'): nothing can be told, nothing needs to be.
+        sys.stdout = None  # the interpreter must not flush into the closed pipe again
+        return 141
+    return 0

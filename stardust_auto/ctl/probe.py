@@ -1,0 +1,53 @@
+"""Runs inside the examined interpreter (``python FLAGS -c SOURCE SCRIPT``): says what is there and what got hooked.
+
+Its text is handed over as it is, so it is plain standard library, and it must work where stardust_auto is not installed.
+The last line of its output is one JSON object.
+"""
+
+import json
+import sys
+
+
+def agent_facts() -> dict[str, object]:
+    """What an interpreter that has stardust_auto knows about itself."""
+    import stardust_auto
+    from stardust_auto.activation import boot
+    from stardust_auto.activation.install import installed
+    from stardust_auto.environment import program_name
+
+    facts: dict[str, object] = {
+        "version": stardust_auto.__version__,
+        "folder": stardust_auto.__path__[0],
+        "active": boot.active_settings() is not None,
+        "mark": boot.interpreter_mark(),
+        "app": program_name(),
+        "pth": installed(),
+    }
+    from stardust_auto.ctl.libraries import examine_libraries
+
+    facts["libraries"] = examine_libraries()
+    return facts
+
+
+def main() -> None:
+    script = sys.argv[1] if len(sys.argv) > 1 else ""
+    sys.argv[:] = [script]
+    facts: dict[str, object] = {
+        "executable": sys.executable,
+        "version": sys.version.split()[0],
+        "prefix": sys.prefix,
+        "venv": sys.prefix != sys.base_prefix,
+        "no_site": bool(sys.flags.no_site),
+        "ignore_environment": bool(sys.flags.ignore_environment),
+        "agent": None,
+        "trouble": "",
+    }
+    try:
+        facts["agent"] = agent_facts()
+    except ImportError as exc:
+        facts["trouble"] = str(exc)
+    sys.stdout.write("\n" + json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
