@@ -1,0 +1,221 @@
+"""The one background thread of a process: it runs tasks when they are due, when their socket is ready, or when woken.
+
+Everything is decided by a monotonic clock, so a wall clock that jumps disturbs nothing, and a test can drive the worker
+by hand: ``run_due`` runs what is due at the clock's time and returns when to come back.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import heapq
+import logging
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stardust_auto.tracing.context import SUPPRESSED, current_span
+from stardust_auto.tracing.forksafe import after_fork_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("stardust_auto")
+
+THREAD_NAME: Final = "stardust"
+#: A task that raised is tried again after this many seconds.
+_AFTER_FAULT: Final = 60.0
+
+
+class Task(Protocol):
+    """Work for the background thread. Short, never blocking for longer than a call's time-out."""
+
+    @property
+    def name(self) -> str:
+        """For log lines."""
+
+    def run(self) -> float | None:
+        """Do what is due; return the seconds to the next run, or None to run only when woken."""
+
+    def finish(self, deadline: float) -> None:
+        """Last chance before the session stops; be done by ``deadline`` (``time.monotonic``)."""
+
+
+class Worker:
+    """Runs tasks one after the other. All public methods may be called from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._fresh()
+        after_fork_in_child(self._fresh)
+
+    def _fresh(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: set[Task] = set()
+        self._due: dict[Task, float] = {}
+        self._heap: list[tuple[float, int, Task]] = []
+        self._order = 0
+        self._sockets: dict[Task, socket.socket] = {}
+        self._thread: threading.Thread | None = None
+        self._waker: socket.socket | None = None
+        self._faulted: set[tuple[Task, type[BaseException]]] = set()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there and alive."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is the background thread itself."""
+        return self._thread is threading.current_thread()
+
+    def start(self) -> bool:
+        """Start the thread unless it runs. False where no thread can be had: late in interpreter shutdown."""
+        with self._lock:
+            if self.running:
+                return True
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            context = contextvars.Context()
+            thread = threading.Thread(target=context.run, args=(self._loop, reader), name=THREAD_NAME, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                reader.close()
+                writer.close()
+                return False
+            self._thread, self._waker = thread, writer
+            return True
+
+    def add(self, task: Task, delay: float = 0.0) -> None:
+        """Take ``task`` on and run it after ``delay`` seconds; nothing happens when it is there already."""
+        with self._lock:
+            if task in self._tasks:
+                return
+            self._tasks.add(task)
+        self.schedule(task, delay)
+
+    def schedule(self, task: Task, delay: float = 0.0, *, sooner: bool = False) -> None:
+        """Run ``task`` after ``delay`` seconds; with ``sooner`` only if that is before its time."""
+        with self._lock:
+            if task not in self._tasks:
+                return
+            when = self.clock() + delay
+            if sooner and task in self._due and self._due[task] <= when:
+                return
+            self._due[task] = when
+            self._order += 1
+            heapq.heappush(self._heap, (when, self._order, task))
+        self._wake()
+
+    def remove(self, task: Task) -> None:
+        """Forget ``task`` and its socket. The thread ends when no task is left."""
+        with self._lock:
+            self._tasks.discard(task)
+            self._due.pop(task, None)
+            self._sockets.pop(task, None)
+        self._wake()
+
+    def watch(self, task: Task, sock: socket.socket | None) -> None:
+        """Run ``task`` also whenever ``sock`` can be read; None to stop watching."""
+        with self._lock:
+            if sock is None:
+                self._sockets.pop(task, None)
+            else:
+                self._sockets[task] = sock
+        self._wake()
+
+    def run_due(self) -> float | None:
+        """Run every task that is due now; seconds to the next one, None when there is none."""
+        for _ in range(len(self._due) + 1):
+            task = self._pop_due()
+            if task is None:
+                break
+            self._run(task)
+        with self._lock:
+            return max(0.0, min(self._due.values()) - self.clock()) if self._due else None
+
+    def _pop_due(self) -> Task | None:
+        with self._lock:
+            now = self.clock()
+            while self._heap and self._heap[0][0] <= now:
+                when, _, task = heapq.heappop(self._heap)
+                if self._due.get(task) == when:
+                    del self._due[task]
+                    return task
+            return None
+
+    def _run(self, task: Task) -> None:
+        try:
+            delay = task.run()
+        except Exception as error:  # noqa: BLE001 - a task at fault must not stop the others
+            delay = _AFTER_FAULT
+            fault = (task, type(error))
+            if fault not in self._faulted:
+                self._faulted.add(fault)
+                logger.warning("stardust: %s failed: %s: %s", task.name, type(error).__name__, error)
+        if delay is not None:
+            self.schedule(task, max(0.0, delay), sooner=True)
+
+    def _loop(self, reader: socket.socket) -> None:
+        current_span.set(SUPPRESSED)
+        # poll() has no kernel state that a forked child would share with its parent, as epoll has.
+        kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
+        try:
+            while True:
+                delay = self.run_due()
+                with self._lock:
+                    if not self._tasks:
+                        self._thread = None
+                        return
+                    watched = dict(self._sockets)
+                self._wait(kind, reader, watched, delay)
+        finally:
+            reader.close()
+
+    def _wait(
+        self,
+        kind: type[selectors.SelectSelector],
+        reader: socket.socket,
+        watched: dict[Task, socket.socket],
+        delay: float | None,
+    ) -> None:
+        with kind() as selector:
+            selector.register(reader, selectors.EVENT_READ)
+            for task, sock in watched.items():
+                if sock.fileno() >= 0:
+                    selector.register(sock, selectors.EVENT_READ, task)
+            for key, _ in selector.select(delay):
+                if key.data is None:
+                    self._drain(reader)
+                else:
+                    self.schedule(key.data)
+
+    @staticmethod
+    def _drain(reader: socket.socket) -> None:
+        try:
+            while reader.recv(4096):
+                continue
+        except BlockingIOError:
+            return
+
+    def _wake(self) -> None:
+        waker = self._waker
+        if waker is None or self.is_current_thread:
+            return
+        try:
+            waker.send(b"\0")
+        except OSError:  # full: a wake-up is already on its way; reset: the thread has ended
+            return
+
+
+_worker = Worker()
+
+
+def process_worker() -> Worker:
+    """The worker of this process."""
+    return _worker
