@@ -13,9 +13,21 @@ if TYPE_CHECKING:
 
 #: Commands whose second word belongs to the name.
 _CONTAINERS = frozenset(
-    ("ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "HIMPORT", "LATENCY", "MEMORY")
-    + ("MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO")
-)
+    (
+        "ACL",
+        "CLIENT",
+        "CLUSTER",
+        "COMMAND",
+        "CONFIG",
+        "DEBUG",
+        "FUNCTION",
+        "HIMPORT",
+        "LATENCY",
+        "MEMORY",
+        "MODULE",
+        "OBJECT",
+    )
+).union(("PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"))
 #: Commands that may wait for another client when told so by an argument: those calls are counted apart.
 _MAY_BLOCK = frozenset(("XREAD", "XREADGROUP"))
 _LIMIT = 1024

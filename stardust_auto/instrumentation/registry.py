@@ -239,7 +239,7 @@ class Registry:
 
 def version_of(package: str) -> str:
     """Version of an imported package: its ``__version__``, else that of its distribution, else that of Python."""
-    version = getattr(sys.modules.get(package), "__version__", None)
+    version = vars(sys.modules.get(package, sys)).get("__version__")  # not getattr: some packages warn about it
     if isinstance(version, str):
         return version
     from importlib.metadata import PackageNotFoundError

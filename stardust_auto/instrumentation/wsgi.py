@@ -1,0 +1,128 @@
+"""WSGI: one span for each request, wherever it enters: the servers' call of the application, or the framework's own entry."""
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.instrumentation import wsgi_routes
+from stardust_auto.instrumentation.registry import Integration
+from stardust_auto.instrumentation.wsgi_span import KEY, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from stardust_auto.instrumentation.patches import Patches
+
+#: Server module -> class (or ``""``), function that gets the application, its position after ``self``, its keyword.
+_SERVERS = {
+    "wsgiref.handlers": ("BaseHandler", "run", 0, "application"),
+    "werkzeug.serving": ("BaseWSGIServer", "__init__", 2, "app"),
+    "waitress.server": ("BaseWSGIServer", "__init__", 0, "application"),
+    "cheroot.wsgi": ("Server", "__init__", 1, "wsgi_app"),
+    "gevent.pywsgi": ("WSGIServer", "__init__", 1, "application"),
+    "eventlet.wsgi": ("", "server", 1, "site"),
+}
+#: Framework module -> application class, then module, class and method that know the route, and who reads it from there.
+_FRAMEWORKS = {
+    "flask.app": ("Flask", "flask.ctx", "RequestContext", "match_request", wsgi_routes.flask),
+    "django.core.handlers.wsgi": (
+        "WSGIHandler",
+        "django.core.handlers.base",
+        "BaseHandler",
+        "resolve_request",
+        wsgi_routes.django,
+    ),
+    "bottle": ("Bottle", "bottle", "Router", "match", wsgi_routes.bottle),
+    "falcon.app": ("App", "falcon.app", "App", "_get_responder", wsgi_routes.falcon),
+    "pyramid.router": ("Router", "pyramid.router", "Router", "handle_request", wsgi_routes.pyramid),
+}
+
+
+def _entry(patches: Patches) -> Callable[[Any], Any]:
+    """Wrapper of a framework's ``__call__(self, environ, start_response)``."""
+
+    def make(plain: Any) -> Any:
+        @functools.wraps(plain)
+        def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it is one
+            if kwargs or len(args) != 2 or patches.tracer is None or KEY in args[0]:
+                return plain(self, *args, **kwargs)
+            return respond(patches, MethodType(plain, self), *args)
+
+        return __call__
+
+    return make
+
+
+_ENTRY_CODE = _entry(None)(len).__code__  # type: ignore[arg-type] # only the code object is wanted, which all entries share
+
+
+def traced_application(patches: Patches, app: Any) -> Any:
+    """``app`` under spans; itself if it traces itself (a framework's), or is no WSGI application (asynchronous, no callable)."""
+    if not callable(app):
+        return app
+    code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
+    if code is _ENTRY_CODE or (code is not None and code.co_flags & 0x80):
+        return app
+
+    def application(environ: Any, start_response: Any) -> Any:
+        return respond(patches, app, environ, start_response)
+
+    application.__wrapped__ = app  # type: ignore[attr-defined] # for inspect.unwrap
+    return application
+
+
+def _server(patches: Patches, position: int, keyword: str) -> Callable[[Any], Any]:
+    """Wrapper of a server's function that is given the application."""
+
+    def make(plain: Any) -> Any:
+        @functools.wraps(plain)
+        def given(*args: Any, **kwargs: Any) -> Any:
+            if patches.tracer is not None:
+                if len(args) > position:
+                    args = (*args[:position], traced_application(patches, args[position]), *args[position + 1 :])
+                elif keyword in kwargs:
+                    kwargs[keyword] = traced_application(patches, kwargs[keyword])
+            return plain(*args, **kwargs)
+
+        return given
+
+    return make
+
+
+def _patch_server(module: ModuleType, patches: Patches) -> None:
+    owner_name, function, position, keyword = _SERVERS[module.__name__]
+    owner = getattr(module, owner_name) if owner_name else module
+    patches.wrap(owner, function, _server(patches, position + bool(owner_name), keyword))
+
+
+def _patch_gunicorn(module: ModuleType, patches: Patches) -> None:
+    def make(plain: Any) -> Any:
+        @functools.wraps(plain)
+        def wsgi(self: Any) -> Any:
+            return traced_application(patches, plain(self))
+
+        return wsgi
+
+    patches.wrap(module.BaseApplication, "wsgi", make)
+
+
+def _patch_framework(module: ModuleType, patches: Patches) -> None:
+    entry, routing_module, owner, method, find = _FRAMEWORKS[module.__name__]
+    patches.wrap(getattr(module, entry), "__call__", _entry(patches))
+    routing = getattr(patches.module(routing_module), owner, None)
+    if routing is not None and method in vars(routing):
+        patches.wrap(routing, method, wsgi_routes.after(patches, find))
+
+
+INTEGRATION = Integration(
+    name="wsgi",
+    targets={
+        **dict.fromkeys(_SERVERS, _patch_server),
+        **dict.fromkeys(_FRAMEWORKS, _patch_framework),
+        "gunicorn.app.base": _patch_gunicorn,
+    },
+    supports={"flask": (1, 0), "django": (2, 2), "werkzeug": (1, 0), "gunicorn": (19, 9)},
+)

@@ -1,0 +1,85 @@
+"""What a WSGI request is called, whose trace it belongs to, and what its status means (protocol.md §5.2, §5.6)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.naming import NameCache, PathNames, operation_name
+from stardust_auto.tracing.propagation import extract
+
+if TYPE_CHECKING:
+    from stardust_auto.tracing.context import SpanContext
+
+#: Files that the platform does not trace.
+_STATIC = tuple(
+    [
+        ".html",
+        ".htm",
+        ".js",
+        ".css",
+        ".map",
+        ".png",
+        ".jpg",
+        ".gif",
+        ".ico",
+        ".woff",
+        ".woff2",
+        ".svg",
+        ".ttf",
+        ".otf",
+        ".eot",
+    ]
+)
+_HEADERS = {
+    "traceparent": "HTTP_TRACEPARENT",
+    "Request-Id": "HTTP_REQUEST_ID",
+    "Eagleeye-Traceid": "HTTP_EAGLEEYE_TRACEID",
+    "TraceId": "HTTP_TRACEID",
+}
+_FOREIGN = frozenset(_HEADERS.values())
+_GROUP = re.compile(r"\(\?P<(\w+)>(?:[^()\\]|\\.|\[[^\]]*\])*\)")
+
+
+class _ServerNames(PathNames):
+    """Names by path until the route is known; ``""`` for a static file."""
+
+    def make(self, key: str) -> str:
+        return "" if key.lower().endswith(_STATIC) else super().make(key)
+
+
+class _RouteNames(NameCache):
+    """Names by route as the framework writes it: ``/items/<int:id>``, ``^items/(?P<id>[0-9]+)/$``."""
+
+    def make(self, key: str) -> str:
+        text = _GROUP.sub(r"<\1>", key.replace("^", "").replace("\\Z", "").rstrip("$"))
+        return operation_name(text if text.startswith("/") else f"/{text}")
+
+
+class _Verdicts(dict[Any, "str | None"]):
+    """Status line -> ``None`` (fine), ``""`` (404: not counted) or the error."""
+
+    def __missing__(self, status: Any) -> str | None:
+        code = status[:3] if isinstance(status, str) else ""
+        verdict: str | None = None
+        if code.isascii() and code.isdigit():
+            number = int(code)
+            if number == 404:
+                verdict = ""
+            elif number == 400 or number > 404:
+                verdict = f"Http Error {status[:100]}"
+        if len(self) < 256 and isinstance(status, (str, type(None))):
+            self[status] = verdict
+        return verdict
+
+
+SERVER_NAMES = _ServerNames()
+ROUTE_NAMES = _RouteNames()
+VERDICTS = _Verdicts()
+
+
+def inbound(environ: dict[str, Any]) -> SpanContext | None:
+    """The caller's context; most requests have none, and that is found out by one comparison."""
+    if _FOREIGN.isdisjoint(environ):
+        return None
+    return extract(lambda header: environ.get(_HEADERS[header]))

@@ -1,0 +1,79 @@
+"""Frameworks that know the route of a request: the span gets its name from there, so ``/items/1`` and ``/items/2`` are one operation."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES, SERVER_NAMES
+from stardust_auto.instrumentation.wsgi_span import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stardust_auto.instrumentation.patches import Patches
+
+
+def after(patches: Patches, find: Any) -> Callable[[Any], Any]:
+    """A wrapper that calls through, also for exceptions, and then names the request by what ``find`` finds."""
+
+    def make(plain: Any) -> Any:
+        @functools.wraps(plain)
+        def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            result = None
+            try:
+                result = plain(self, *args, **kwargs)
+            finally:
+                if patches.tracer is not None:
+                    try:
+                        environ, route = find(self, args, result)
+                        if route:
+                            name_request(patches, environ, route)
+                    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                        patches.fault(fault)
+            return result
+
+        return method
+
+    return make
+
+
+def name_request(patches: Patches, environ: dict[str, Any], route: str) -> None:
+    """Name the span of ``environ``, if it has one, by ``route``."""
+    span, tracer = environ.get(KEY), patches.tracer
+    if span is None or tracer is None:
+        return
+    script = environ.get("SCRIPT_NAME")
+    name = ROUTE_NAMES[script + route if script else route]
+    if span.name != name:
+        tracer.rename(span, name, span.inherited)
+        path = environ.get("PATH_INFO") or "/"
+        if len(SERVER_NAMES) < 1024:
+            SERVER_NAMES[script + path if script else path] = name  # the right name from the start, next time
+
+
+def flask(self: Any, _args: tuple[Any, ...], _result: Any) -> tuple[dict[str, Any], str | None]:
+    """``RequestContext.match_request``."""
+    rule = self.request.url_rule
+    return self.request.environ, rule.rule if rule is not None else None
+
+
+def django(_self: Any, args: tuple[Any, ...], result: Any) -> tuple[dict[str, Any], str | None]:
+    """``BaseHandler.resolve_request(request)``."""
+    return getattr(args[0], "environ", {}), getattr(result, "route", None)
+
+
+def bottle(_self: Any, args: tuple[Any, ...], result: Any) -> tuple[dict[str, Any], str | None]:
+    """``Router.match(environ)``."""
+    return args[0], result[0].rule if result is not None else None
+
+
+def falcon(_self: Any, args: tuple[Any, ...], result: Any) -> tuple[dict[str, Any], str | None]:
+    """``App._get_responder(request)``."""
+    return getattr(args[0], "env", {}), result[3] if result is not None else None
+
+
+def pyramid(_self: Any, args: tuple[Any, ...], _result: Any) -> tuple[dict[str, Any], str | None]:
+    """``Router.handle_request(request)``."""
+    route = getattr(args[0], "matched_route", None)
+    return args[0].environ, getattr(route, "pattern", None)
