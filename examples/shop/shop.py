@@ -144,11 +144,15 @@ class Demo:
     """What a second terminal would do, at given moments of the run: a valid change, an invalid one, and back."""
 
     def __init__(self, config: Live[Settings]) -> None:
+        app = ["--app", os.environ.get("STARDUST_APP_ID", "shop")]
         discount = 20 if config.current.discount != 20 else 35
         self._steps = [
-            (0.25, [["config", "set", f"discount={discount}", "greeting=Spring sale"], ["config", "publish"]]),
-            (0.55, [["config", "set", "discount", "150"], ["config", "publish"]]),
-            (0.80, [["config", "rollback"]]),
+            (
+                0.25,
+                [["config", "set", *app, f"discount={discount}", "greeting=Spring sale"], ["config", "publish", *app]],
+            ),
+            (0.55, [["config", "set", *app, "discount=150"], ["config", "publish", *app]]),
+            (0.80, [["config", "rollback", *app]]),
         ]
 
     def play(self, share: float) -> None:
@@ -195,6 +199,8 @@ def main() -> int:
     parser.add_argument("--demo", action="store_true", help="change the settings while running, with stardustctl")
     options = parser.parse_args()
 
+    # Warnings of every library on stderr: so a refused setting is told there too.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     config = live(Settings)
 
     @config.on_change(lambda settings: settings.discount)

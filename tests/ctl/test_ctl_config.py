@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from conftest import Result
 
-    from stardust_auto.server import EmbeddedServer
 
 
 def test_a_value_is_staged_then_published(shop: Callable[..., Result]) -> None:
