@@ -7,13 +7,16 @@ name the same application on the same servers share it instead of logging in a s
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+import sys
+import time
+from _thread import allocate_lock, start_new_thread
 from contextlib import ExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.environment import AgentSettings, parse_servers, program_name
 from stardust_auto.tracing.builder import TracePolicy
-from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.tracing.forksafe import after_fork_in_child, importing
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -34,14 +37,24 @@ __all__ = ["Channel", "StardustClient", "StardustTracer", "default_channel", "se
 
 #: Wall-clock seconds that ending may take, whatever the server does.
 EXIT_BUDGET = 1.0
+#: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for. The first two
+#: are imported by the libraries in the middle of their first request.
+_BACKGROUND = (
+    "netrc",
+    "encodings.idna",
+    "stardust_auto.protocol.session",
+    "stardust_auto.protocol.reporting",
+    "stardust_auto.protocol.process",
+    "stardust_auto.protocol.transport",
+)
 
 
 class Channel:
     """Tracer, session and reporter of one application. Nothing but the tracer exists until :meth:`start`."""
 
-    def __init__(self, settings: AgentSettings, *, keep_totals: bool = False) -> None:
+    def __init__(self, settings: AgentSettings, *, tracer: Tracer | None = None, keep_totals: bool = False) -> None:
         self.settings = settings
-        self.tracer = Tracer(
+        self.tracer = tracer or Tracer(
             TracePolicy(
                 period=settings.period,
                 max_samples=settings.max_samples,
@@ -52,15 +65,18 @@ class Channel:
             keep_totals=keep_totals,
         )
         self.tracer.enabled = settings.trace_enabled
+        self._session: Session | None = None
+        self._reporter: Reporter | None = None
         self._start_over()
         after_fork_in_child(self._start_over)
 
     def _start_over(self) -> None:
-        # In a forked child: the parent's thread, socket and queue are the parent's. The first use makes new ones.
+        # Session and reporter mend themselves in a forked child; what runs there is started by its own first use.
         self._lock = allocate_lock()
-        self._session: Session | None = None
-        self._reporter: Reporter | None = None
+        self._making = allocate_lock()
         self._started = False
+        self._connected = allocate_lock()
+        self._connected.acquire()
 
     @property
     def app_id(self) -> str:
@@ -70,20 +86,26 @@ class Channel:
     @property
     def session(self) -> Session:
         """The session of this process; made on first use, without thread or socket."""
-        session = self._session
-        if session is None:
+        if self._session is None:
             from stardust_auto.protocol.session import Session
 
             settings = self.settings
-            session = self._session = Session.acquire(
-                settings.servers,
-                self.app_id,
-                settings.secret,
-                client_id=settings.client_id,
-                push=settings.push_enabled,
-                cache_dir=settings.cache_dir,
-            )
-        return session
+            with self._making:
+                if self._session is None:
+                    self._session = Session.acquire(
+                        settings.servers,
+                        self.app_id,
+                        settings.secret,
+                        client_id=settings.client_id,
+                        push=settings.push_enabled,
+                        cache_dir=settings.cache_dir,
+                    )
+        return self._session
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """What sends the counts, and counts what it could not send; ``None`` before :meth:`start`."""
+        return self._reporter
 
     @property
     def started(self) -> bool:
@@ -91,39 +113,79 @@ class Channel:
         return self._started
 
     def start(self) -> None:
-        """Start this process's background thread. Idempotent; never waits for the server."""
+        """Start this process's background thread. Idempotent; waits neither for the server nor for our own imports."""
         if self._started or not self.settings.servers or not self._lock.acquire(False):
             return
         try:
-            session = self.session
-            if self._reporter is None and self.settings.trace_enabled:
-                from stardust_auto.protocol.reporting import Reporter
-
-                tracer = self.tracer
-                self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
-                session.add_task(self._reporter)
-            session.start()
             self._started = True
+            if _BACKGROUND[-1] in sys.modules:
+                self._connect()
+                return
+            try:
+                start_new_thread(self._connect, ())
+            except RuntimeError:  # late in the interpreter's shutdown
+                self._connect()
         finally:
             self._lock.release()
 
+    def _connect(self) -> None:
+        try:
+            with importing():
+                for name in _BACKGROUND:
+                    import_module(name)
+                session = self.session
+                if self.settings.trace_enabled:
+                    if self._reporter is None:
+                        from stardust_auto.protocol.reporting import Reporter
+
+                        tracer = self.tracer
+                        self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
+                    self._reporter.start()
+                else:
+                    session.start()
+        except Exception as error:  # noqa: BLE001 - the program goes on untraced; it may even be ending
+            import logging
+
+            logging.getLogger("stardust_auto").warning("stardust: cannot start: %s: %s", type(error).__name__, error)
+        finally:
+            self._connected.release()
+
+    def _wait_connected(self, timeout: float) -> bool:
+        if not self._connected.acquire(timeout=max(timeout, 0.0)):
+            return False
+        self._connected.release()
+        return True
+
     def flush(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report what is counted so far, within ``timeout`` seconds; whether all of it arrived."""
-        reporter = self._reporter
-        return reporter is None or bool(reporter.flush(timeout))
+        deadline = time.monotonic() + timeout
+        if not self._started or not self._wait_connected(timeout) or self._reporter is None:
+            return False
+        return self._reporter.flush(max(deadline - time.monotonic(), 0.0))
 
-    def stop(self, timeout: float = EXIT_BUDGET) -> bool:
-        """Report, log out and end the thread, within ``timeout`` seconds. Never raises."""
+    def end(self, timeout: float = EXIT_BUDGET) -> bool:
+        """The process ends: report, log out and stop the session, whoever else uses it, within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
         if not self._started:
             return True
         self._started = False
-        session, self._session, self._reporter = self._session, None, None
-        if session is None:
-            return True
-        try:
-            return bool(session.stop(timeout))
-        finally:
-            session.release()
+        if not self._wait_connected(timeout) or self._session is None:
+            return False
+        return self._session.stop(max(deadline - time.monotonic(), 0.0))
+
+    def stop(self, timeout: float = EXIT_BUDGET) -> bool:
+        """Report, and log out unless others use the session, within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        arrived = self.flush(timeout)
+        if self._started and self._wait_connected(deadline - time.monotonic()):
+            self._start_over()
+            session, reporter = self._session, self._reporter
+            self._session = self._reporter = None
+            if session is not None:
+                if reporter is not None:
+                    session.remove_task(reporter)
+                session.release(max(deadline - time.monotonic(), 0.1))
+        return arrived
 
 
 _default: Channel | None = None

@@ -39,7 +39,7 @@ class Agent:
             from stardust_auto.activation import summary
 
             summary.write(self.channel, deadline)
-        self.channel.stop(max(deadline - time.monotonic(), 0.05))
+        self.channel.end(max(deadline - time.monotonic(), 0.05))
 
 
 def agent(settings: AgentSettings) -> Agent:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn, TextIO
 
+    from stardust_auto.server.local import LocalServer
+
 USAGE = """\
 usage: stardust-auto [OPTIONS] COMMAND [ARGS...]
 
@@ -115,8 +117,8 @@ def with_site(pythonpath: str) -> str:
     return os.pathsep.join([boot.SITE, *others])
 
 
-def local_server(folder: str) -> tuple[str, str]:
-    """Address and console of the embedded server that keeps its data in ``folder``; started if it is not running.
+def local_server(folder: str) -> LocalServer:
+    """The embedded server that keeps its data in ``folder``; started if it is not running.
 
     Raises:
         LaunchError: the extra ``local`` is not installed, or the server does not start.
@@ -132,10 +134,9 @@ def local_server(folder: str) -> tuple[str, str]:
     from stardust_auto.server.local import ensure_local_server
 
     try:
-        server = ensure_local_server(folder)
+        return ensure_local_server(folder)
     except (OSError, RuntimeError, ValueError) as error:
         raise LaunchError(f"--local: the server did not start: {error}", 1) from error
-    return server.url, server.console_url
 
 
 def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str]) -> dict[str, str]:
@@ -153,10 +154,12 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
         if "STARDUST_SERVER" in variables:
             raise LaunchError("--local and --server exclude each other", USAGE_ERROR)
         folder = os.path.abspath(".stardust")
-        url, console = local_server(folder)
-        prepared["STARDUST_SERVER"] = url
+        server = local_server(folder)
+        prepared["STARDUST_SERVER"] = server.url
+        if "STARDUST_SECRET" not in variables and server.app_secret:
+            prepared["STARDUST_SECRET"] = server.app_secret  # what the environment has is for another server
         prepared.setdefault("STARDUST_CACHE_DIR", os.path.join(folder, "cache"))
-        _write(sys.stderr, f"stardust-auto: console at {console}\n")
+        _write(sys.stderr, f"stardust-auto: console at {server.console_url}\n")
     return prepared
 
 

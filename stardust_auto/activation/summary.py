@@ -129,7 +129,8 @@ def waterfall(rows: Sequence[Row], width: int, bar: str) -> list[str]:
     times = max(len(_duration(row)) for _, row in shown)
     names = min(max(_cells(row.name) + 2 * depth for depth, row in shown), max(width - apps - times - 30, 20))
     room = max(width - apps - names - times - 10, 10)
-    title = f"slowest trace: {_duration(max(rows, key=lambda row: row.duration))}, {len(rows)} spans"
+    longest = max(rows, key=lambda row: row.duration)
+    title = f"slowest trace: {_duration(longest)}, {len(rows)} span{'' if len(rows) == 1 else 's'}"
     lines = ["", title]
     for depth, row in shown:
         left = min(int((row.start - start) / whole * room), room - 1)
