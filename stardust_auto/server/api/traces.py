@@ -71,6 +71,8 @@ def _store(call: Call, app: App, token_client: str, parsed: Report) -> dict[str,
     }
     if any(matches(pattern, client_id) for pattern in app.vip_clients):
         policy |= {"period": 10, "maxSamples": 100}
+    if parsed.batch_id:
+        policy["batchId"] = parsed.batch_id  # says that a batch is kept once: the client may send it again
     return policy
 
 
