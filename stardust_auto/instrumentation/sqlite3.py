@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation._caller import call_as
+from stardust_auto.instrumentation._same_class import original_of
 from stardust_auto.instrumentation.registry import Integration
 from stardust_auto.instrumentation.sqlite3_classes import TracedClasses
 from stardust_auto.tracing.context import SUPPRESSED, current_span
@@ -47,7 +48,7 @@ class Connect:
         if not (isinstance(factory, type) and issubclass(factory, self._base)):
             return args, kwargs  # a function makes what it likes
         database = args[0] if args else kwargs.get("database")
-        traced = self._classes.connection(factory, self._classes.label(database))
+        traced = self._classes.connection(original_of(factory), self._classes.label(database))
         if len(args) > _FACTORY:
             return (*args[:_FACTORY], traced, *args[_FACTORY + 1 :]), kwargs
         return args, {**kwargs, "factory": traced}

@@ -1,7 +1,7 @@
 """The traced subclasses of sqlite3's Connection and Cursor. No proxies, no state on the objects.
 
 A subclass with ``__slots__ = ()`` passes every type check, keeps fetches at C speed and cannot be told from the original except by
-``type()``. What a traced object must know (the database's name) lives in its class, made once for each user class and database.
+``type() is``. What a traced object must know (the database's name) lives in its class, made once for each user class and database.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation._caller import call_as
+from stardust_auto.instrumentation._same_class import derive, original_of
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.naming import sql_names
 from stardust_auto.tracing.records import DbCall
@@ -110,7 +111,7 @@ class TracedClasses:
             if base is not self._plain.Cursor:
                 plain = functools.wraps(plain)(lambda self, *a, _m=method, **k: getattr(base, _m)(self, *a, **k))
             body[method] = _traced(self._patches, sql_names(label), method, plain)
-        return _derive(base, (base,), body)
+        return derive(base, (base,), body)
 
     def _make_connection(self, base: Any, label: str) -> Any:
         """Our methods below those of the user's class, so that its overrides get the arguments that they expect."""
@@ -124,7 +125,7 @@ class TracedClasses:
                 return open_cursor(self, cursor)
             factory = args[0] if args else kwargs.get("factory")
             if isinstance(factory, type) and issubclass(factory, is_cursor):
-                factory = traced_cursor(factory, label)
+                factory = traced_cursor(original_of(factory), label)
                 return (
                     open_cursor(self, factory, *args[1:])
                     if args
@@ -137,10 +138,5 @@ class TracedClasses:
             for method in _METHODS:
                 on_cursor = getattr(self._plain.Cursor, method)
                 body[method] = _traced(self._patches, sql_names(label), method, on_cursor, plain, cursor)
-        below = _derive(plain, (plain,), body)
-        return below if base is plain else _derive(base, (base, below), {})
-
-
-def _derive(like: Any, bases: tuple[Any, ...], body: dict[str, Any]) -> Any:
-    named = {"__slots__": (), "__module__": like.__module__, "__qualname__": like.__qualname__, "__doc__": like.__doc__}
-    return type(like)(like.__name__, bases, {**named, **body})
+        below = derive(plain, (plain,), body)
+        return below if base is plain else derive(base, (base, below), {})

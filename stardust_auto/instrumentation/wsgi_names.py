@@ -12,24 +12,22 @@ if TYPE_CHECKING:
     from stardust_auto.tracing.context import SpanContext
 
 #: Files that the platform does not trace.
-_STATIC = tuple(
-    [
-        ".html",
-        ".htm",
-        ".js",
-        ".css",
-        ".map",
-        ".png",
-        ".jpg",
-        ".gif",
-        ".ico",
-        ".woff",
-        ".woff2",
-        ".svg",
-        ".ttf",
-        ".otf",
-        ".eot",
-    ]
+_STATIC = (
+    ".html",
+    ".htm",
+    ".js",
+    ".css",
+    ".map",
+    ".png",
+    ".jpg",
+    ".gif",
+    ".ico",
+    ".svg",
+    ".woff",
+    ".woff2",
+    ".ttf",
+    ".otf",
+    ".eot",
 )
 _HEADERS = {
     "traceparent": "HTTP_TRACEPARENT",
