@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stardust_auto.tracing.context import current_span
 from stardust_auto.tracing.naming import operation_name
@@ -24,25 +24,34 @@ def traced(tracer: Tracer, name: str) -> Callable[[F], F]:
     name = operation_name(name)
 
     def decorate(function: F) -> F:
-        wrapper: Callable[..., Any]
         if inspect.isasyncgenfunction(function):
-            wrapper = _asynchronous_generator(tracer, name, function)
+            make = _asynchronous_generator
         elif inspect.isgeneratorfunction(function):
-            wrapper = _generator(tracer, name, function)
+            make = _generator
         elif inspect.iscoroutinefunction(function):
-
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with tracer.new_span(name):
-                    return await function(*args, **kwargs)
+            make = _coroutine
         else:
-
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                with tracer.new_span(name):
-                    return function(*args, **kwargs)
-
-        return functools.wraps(function)(wrapper)  # type: ignore[return-value] # the same signature, by construction
+            make = _function
+        wrapper: Any = functools.wraps(function)(make(tracer, name, function))
+        return cast("F", wrapper)
 
     return decorate
+
+
+def _function(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with tracer.new_span(name):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _coroutine(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with tracer.new_span(name):
+            return await function(*args, **kwargs)
+
+    return wrapper
 
 
 def _generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
