@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from stardust_auto.server.api.call import Call
@@ -58,6 +58,7 @@ def create_app(store: Store, settings: ServerSettings | None = None, services: S
 
     app = Starlette(
         routes=[
+            Route("/console", _to_console),
             Mount("/console", routes=console_routes(parts)),
             WebSocketRoute("/{path:path}", notify),
             Route("/{path:path}", protocol, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
@@ -67,6 +68,10 @@ def create_app(store: Store, settings: ServerSettings | None = None, services: S
     )
     app.state.services = parts
     return app
+
+
+async def _to_console(_request: Request) -> Response:
+    return RedirectResponse("/console/", 307)
 
 
 async def _notify(websocket: WebSocket, parts: Services) -> None:

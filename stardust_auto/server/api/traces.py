@@ -59,7 +59,7 @@ def _store(call: Call, app: App, token_client: str, parsed: Report) -> dict[str,
     else:
         store.instances.seen(app.id, client_id, call.address)
     store.traces.store(app, client_id, parsed)
-    policy = {
+    policy: dict[str, Any] = {
         "period": app.period,
         "maxSamples": app.max_samples,
         "maxErrors": app.max_errors,
