@@ -176,7 +176,7 @@ class ApplicationCenter:
         from stardust_auto.protocol.session import Session
 
         target = self._target
-        session = Session.acquire(target.servers, target.app, target.secret, push=False)
+        session = Session.acquire(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
         try:
             return session.call(path, {"AppId": target.app, **body})
         except ApiError as exc:

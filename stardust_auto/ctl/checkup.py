@@ -184,7 +184,7 @@ def _login(target: Target, app: str) -> Iterator[Finding]:
     from stardust_auto.protocol.errors import StardustError
     from stardust_auto.protocol.session import Session
 
-    session = Session.acquire(target.servers, app, target.secret, push=False)
+    session = Session.acquire(target.servers, app, target.secret, push=False, cache_dir=target.cache_dir)
     try:
         session.call("/Config/GetAll", {"AppId": app, "Scope": target.scope, "Version": 0})
         offset = session.clock_offset_ms

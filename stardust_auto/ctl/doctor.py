@@ -45,7 +45,9 @@ def doctor(
         findings.append(Finding("bad", "server", trouble))
     else:
         named = target.app if target is not None else ""
-        findings += checkup.server_findings(target, named or (str(agent.get("app") or "") if launched else ""))
+        if not named and launched is not None and launched.interpreter is not None:
+            named = str(agent.get("app") or "")  # what the program would call itself
+        findings += checkup.server_findings(target, named)
 
     bad = sum(1 for finding in findings if finding.grade == "bad")
     if json_output:
@@ -59,7 +61,8 @@ def doctor(
         )
     else:
         _print(findings, libraries, settings)
-        say(f"\n{count(bad, 'problem')}" if bad else "\nno problem", style="bold red" if bad else "bold green")
+        say("")
+        say(count(bad, "problem") if bad else "no problem", style="bold red" if bad else "bold green")
     if bad:
         raise typer.Exit(1)
 

@@ -63,12 +63,13 @@ def emit_json_line(value: object) -> None:
 Column = str | tuple[str, Literal["left", "right"]]
 
 
-def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """A table without frames; a cell that is already a ``Text`` keeps its style."""
+def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, cut: Sequence[str] = ()) -> None:
+    """A table without frames; a cell that is already a ``Text`` keeps its style. Columns in ``cut`` stay on one line."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         if isinstance(column, str):
-            table.add_column(column, overflow="fold")
+            shortened = column in cut
+            table.add_column(column, overflow="ellipsis" if shortened else "fold", no_wrap=shortened)
         else:
             table.add_column(column[0], justify=column[1], overflow="fold")
     for row in rows:

@@ -26,7 +26,8 @@ class Target:
     """The addressed server, application and scope.
 
     ``app`` and ``scope`` may be empty. ``key`` is None where the administration interface is out of reach, as with a
-    StarServer; then ``secret`` and the application's own rights are what is left.
+    StarServer; then ``secret`` and the application's own rights are what is left. ``cache_dir`` has the credentials that a
+    server issued to the application (None: the user's cache folder).
     """
 
     servers: tuple[str, ...]
@@ -35,6 +36,7 @@ class Target:
     scope: str
     secret: str | None = field(repr=False)
     key: str | None = field(repr=False)
+    cache_dir: str | None = None
 
     @property
     def server(self) -> str:
@@ -82,13 +84,15 @@ def find_target(server: str | None = None, app: str | None = None, scope: str | 
         _identity("--app", app)
     if scope is not None and scope:
         _identity("--scope", scope)
+    ours = local is not None and local.url.rstrip("/") == servers[0].rstrip("/")
     return Target(
         servers=servers,
         origin=origin,
         app=app if app is not None else settings.app_id,
         scope=scope if scope is not None else settings.scope,
-        secret=settings.secret,
-        key=_find_key(servers[0], local),
+        secret=settings.secret or (local.app_secret or None if local is not None and ours else None),
+        key=_find_key(servers[0], local if ours else None),
+        cache_dir=settings.cache_dir,
     )
 
 
@@ -126,9 +130,7 @@ def _find_key(server: str, local: LocalServer | None) -> str | None:
     given = os.environ.get(KEY_VARIABLE, "").strip()
     if given:
         return given
-    if local is not None and local.url.rstrip("/") == server.rstrip("/"):
-        return local.key
-    return find_key(server)
+    return local.key if local is not None else find_key(server)
 
 
 def _checked(option: str, text: str) -> tuple[str, ...]:

@@ -26,13 +26,13 @@ def apps(server: options.Server = None, json_output: options.Json = False) -> No
         say("no application has logged in yet")
         return
     show_table(
-        ("application", ("online", "right"), ("seen", "right"), "config", "period", "state", "instances"),
+        ("application", "version", ("online", "right"), ("seen", "right"), ("period", "right"), "state", "online as"),
         (
             (
                 entry.get("name"),
+                entry.get("version"),
                 len([one for one in _rows(entry.get("instances")) if one.get("online")]),
                 len(_rows(entry.get("instances"))),
-                f"v{entry.get('version')}",
                 f"{entry.get('period')} s",
                 "enabled" if entry.get("enabled", True) else Text("disabled", style="yellow"),
                 ", ".join(str(one.get("client_id")) for one in _rows(entry.get("instances")) if one.get("online")),
@@ -104,6 +104,7 @@ def trace(
             )
             for span in spans
         ),
+        cut=("tag",),
     )
 
 

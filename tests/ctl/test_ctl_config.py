@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from conftest import Result
 
 
-
 def test_a_value_is_staged_then_published(shop: Callable[..., Result]) -> None:
     staged = shop("config", "set", "discount=20", "greeting=Spring sale")
     assert staged.code == 0

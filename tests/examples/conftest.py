@@ -1,0 +1,81 @@
+"""The examples as a newcomer starts them: real processes, a server of their own in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A working directory and the environment of a newcomer."""
+
+    folder: Path
+    environ: dict[str, str]
+
+    def command(self, example: str, *words: str, traced: bool = True, summary: bool = False) -> list[str]:
+        """The command line of an example."""
+        launcher = [str(BIN / "stardust-auto"), "--local", *(["--summary"] if summary else [])] if traced else []
+        return [*launcher, sys.executable, str(EXAMPLES / example), *words]
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run stardustctl in this folder, as in a second terminal."""
+        return self.run(str(BIN / "stardustctl"), *words)
+
+    def ctl_json(self, *words: str) -> Any:
+        """The answer of stardustctl as JSON."""
+        done = self.ctl(*words, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def running(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """A program that runs until it is interrupted."""
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.communicate(timeout=20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(("STARDUST_", "STARSERVER", "SHOP_", "HELLO_", "NOTES_"))
+    }
+    environ |= {"XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path), "COLUMNS": "120"}
+    folder = tmp_path / "work"
+    folder.mkdir()
+    yield Place(folder, environ)
+    described = folder / ".stardust" / "server.json"
+    if described.exists():
+        os.kill(json.loads(described.read_text())["pid"], signal.SIGTERM)
