@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING
 
 from stardust_auto.config.cache import DiskCache
 from stardust_auto.config.dispatch import Dispatcher
@@ -27,6 +28,24 @@ FULL_INTERVAL = 300.0
 _INTERRUPTED_AFTER = 3
 _TRUE = frozenset(("1", "true", "yes", "on", "y", "t"))
 _FALSE = frozenset(("0", "false", "no", "off", "n", "f"))
+
+
+_followers: weakref.WeakKeyDictionary[Session, weakref.WeakSet[ConfigClient]] = weakref.WeakKeyDictionary()
+
+
+def _listen(session: Session, client: ConfigClient) -> None:
+    """A session has one handler for each command, and several clients may follow it."""
+    followers = _followers.get(session)
+    if followers is None:
+        followers = _followers[session] = weakref.WeakSet()
+        session.register_command(COMMAND, lambda _command: _announce(followers))
+    followers.add(client)
+
+
+def _announce(followers: weakref.WeakSet[ConfigClient]) -> str:
+    for client in tuple(followers):
+        client.hint()
+    return "OK"
 
 
 class ConfigClient:
@@ -122,7 +141,7 @@ class ConfigClient:
                 if self._cached is not None:
                     self._snapshot = self._cached
             session = self._acquire()
-            session.register_command(COMMAND, self._on_command)
+            _listen(session, self)
             session.add_task(self)
         session.start()
         session.wake(self)
@@ -284,27 +303,28 @@ class ConfigClient:
     def finish(self, deadline: float) -> None:
         """Nothing to flush."""
 
-    def _on_command(self, _command: Any) -> str:
-        """A publish was announced. Only a hint (protocol.md §12.4): many in a row cost one pull."""
+    def hint(self) -> None:
+        """A publish was announced (protocol.md §12.4: it may be old, or missed). Many in a row cost one pull."""
         self._pushed = True
         session = self._session
         if session is not None:
             session.wake(self)
-        return "OK"
+
+    def begin_request(self) -> int:
+        """The number of a request: answers are applied in this order, whatever order they arrive in."""
+        with self._lock:
+            self._sequence += 1
+            return self._sequence
 
     def _pull(self, *, full: bool, timeout: float = 15.0) -> None:
         session = self._acquire()
-        with self._lock:
-            self._sequence += 1
-            sequence = self._sequence
-            have = self._snapshot
-        pull = Pull(session, self.requested_scope, self._keys, timeout)
+        sequence, have = self.begin_request(), self._snapshot
         try:
-            fetched = pull.fetch(have, full)
+            fetched = Pull(session, self.requested_scope, self._keys, timeout).fetch(have, full)
         except StardustError as error:
             self._note_failure(error)
             raise
-        self._apply(fetched, sequence, have)
+        self.apply(fetched, sequence)
 
     def _note_failure(self, error: StardustError) -> None:
         self._schedule.failed()
@@ -315,10 +335,11 @@ class ConfigClient:
             kept = f"keeping {self._snapshot.label}" if self._snapshot.origin != "none" else "nothing loaded yet"
             logger.warning("configuration of %s not refreshed: %s; %s", self.app_id, text, kept)
 
-    def _apply(self, fetched: RawSnapshot, sequence: int, had: RawSnapshot) -> None:
+    def apply(self, fetched: RawSnapshot, sequence: int) -> None:
+        """Make ``fetched`` the state, tell everybody and keep it on disk, unless a newer request was answered before."""
         with self._lock:
             if sequence <= self._applied:
-                return  # a newer request was answered first
+                return
             self._applied = sequence
             before = self._snapshot
             self._snapshot = fetched
@@ -334,7 +355,7 @@ class ConfigClient:
             logger.warning(
                 "configuration of %s went back from v%d to v%d", self.app_id, before.version, fetched.version
             )
-        if fetched.next_publish != had.next_publish or fetched.version != had.version:
+        if fetched.next_publish != before.next_publish or fetched.version != before.version:
             offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
             self._schedule.plan_publish(fetched.next_publish, time.time(), offset)
         accepted = True

@@ -258,7 +258,7 @@ class Live(Generic[T]):
     @property
     def status(self) -> ConfigStatus:
         """State, version, scope, origin, age, last error, refused version, pending restarts. Reading it does no I/O."""
-        holder, feed = self._holder, self._feed
+        holder, feed = self._holder, self._feed or self._given
         built = holder.built
         raw = built.raw if built is not None else feed.snapshot if feed is not None else EMPTY
         time_of = feed.snapshot.time if feed is not None and holder.rejected is None else raw.time

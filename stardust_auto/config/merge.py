@@ -136,8 +136,13 @@ def yield_to(
             if len(theirs) == 1:
                 result[str(theirs[0])] = value
         elif len(mine) > 1 and mine != theirs:
-            # A place inside a container that other fields read too: it cannot be taken out, so it says what the winner says.
-            _put(result, mine, winning)
+            if any(
+                path[0] == mine[0] for other in parent.children.values() if other is not node for path in other.accepts
+            ):
+                # A place in a container that other fields read too cannot be taken out, so it says what the winner says.
+                _put(result, mine, winning)
+            else:
+                result.pop(str(mine[0]))
         else:
             _remove(result, mine)
     return result

@@ -107,6 +107,8 @@ def _of_error(settings_cls: type[BaseSettings], details: Mapping[str, Any], buil
     message = _message(tree, node, details, build)
     source, key = find_source(tree, node, path, build)
     dotted = ".".join(map(str, path))
+    if details["type"] == "extra_forbidden":
+        dotted = ".".join(filter(None, (dotted, str(details["loc"][-1]))))
     yield Problem(dotted, details["type"], message, source, node.environment_name(config) if node.name else "", key)
 
 

@@ -110,6 +110,6 @@ class Pull:
             missed_keys=missed,
         )
         data = self._session.call("/Config/GetAll", request.to_wire(), timeout=self._timeout)
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or not any(str(name).lower() == "version" for name in data):
             raise BadReply("the answer to /Config/GetAll has no data")
         return ConfigReply.from_wire(data)

@@ -52,9 +52,11 @@ class Schedule:
         self._planned = []
         try:
             moment = datetime.fromisoformat(text.strip())
-        except ValueError:
+            utc = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
+            times = {moment.timestamp(), utc.timestamp()}
+        except (ValueError, OverflowError, OSError):
             return
-        for time in {moment.timestamp(), moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()}:
+        for time in times:
             delay = time - (now + offset)
             if 0 < delay < _FURTHEST_PUBLISH:
                 self._planned.append(self.clock() + delay)
