@@ -68,6 +68,7 @@ class Connection:
         self.servers = servers
         self.account = account
         self.on_online: Callable[[bool], None] = lambda _again: None
+        self.on_failed: Callable[[float], None] = lambda _wait: None
         self.on_commands: Callable[[tuple[Command, ...]], None] = lambda _commands: None
         self._clock = clock
         self._wall_clock = wall_clock
@@ -321,6 +322,7 @@ class Connection:
         self._next_attempt = self._clock() + (retry_after or delay)
         self.last_error = str(error)
         self._set_state(State.REFUSED if isinstance(error, ApiError) else State.LOST, self.last_error)
+        self.on_failed(self.wait)
 
     def _succeeded(self) -> None:
         self._failures = 0

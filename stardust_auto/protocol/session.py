@@ -80,6 +80,7 @@ class Session:
             ),
         )
         self._connection.on_online = self._on_online
+        self._connection.on_failed = self._on_failed
         self._connection.on_commands = self.take_commands
         self._tasks: list[Task] = []
         self._key: tuple[tuple[str, ...], str] | None = None
@@ -331,6 +332,10 @@ class Session:
         self.wake_push()
         if again:
             self.wake_tasks()
+
+    def _on_failed(self, wait: float) -> None:
+        # Whichever call found out: the heartbeat is what tries again.
+        self.wake(self._heartbeat, wait)
 
     def _finish(self, deadline: float, reason: str) -> None:
         self._connection.deadline = deadline

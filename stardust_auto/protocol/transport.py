@@ -325,11 +325,14 @@ class Transport:
     def _read_body(response: requests.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        while chunk := response.raw.read(1 << 16, decode_content=True):
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise BadReply(f"the answer is larger than {MAX_BODY >> 20} MiB")
-            chunks.append(chunk)
+        try:
+            while chunk := response.raw.read(1 << 16, decode_content=True):
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise BadReply(f"the answer is larger than {MAX_BODY >> 20} MiB")
+                chunks.append(chunk)
+        except urllib3.exceptions.DecodeError:
+            raise BadReply("the answer is not what it says it is compressed with") from None
         return b"".join(chunks)
 
     @staticmethod

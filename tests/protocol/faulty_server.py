@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -59,9 +61,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def reset(self) -> None:
         """Reset the connection (RST), not a clean end."""
-        import socket
-        import struct
-
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
@@ -93,6 +92,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.excludes: list[str] | None = None
         self.echo_batches = False
         self.clock_offset = 0.0
+        self._connections: list[socket.socket] = []
         self._arrived = threading.Condition()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
@@ -115,8 +115,18 @@ class FaultyServer(ThreadingHTTPServer):
         self.close()
 
     def close(self) -> None:
+        """Gone, as a killed server is: kept connections end, too."""
         self.shutdown()
         self.server_close()
+        for connection in tuple(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # closed already
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.append(request)
+        super().process_request(request, client_address)
 
     def record(self, handler: Handler, body: Any) -> None:
         path, _, query = handler.path.partition("?")
@@ -170,8 +180,6 @@ class FaultyServer(ThreadingHTTPServer):
 
 
 def unused_port() -> int:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
