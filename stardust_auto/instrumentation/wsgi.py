@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation import wsgi_routes
 from stardust_auto.instrumentation.registry import Integration
-from stardust_auto.instrumentation.wsgi_span import KEY, respond
+from stardust_auto.instrumentation.wsgi_span import responder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 #: Server module -> class (or ``""``), function that gets the application, its position after ``self``, its keyword.
 _SERVERS = {
-    "wsgiref.handlers": ("BaseHandler", "run", 0, "application"),
     "werkzeug.serving": ("BaseWSGIServer", "__init__", 2, "app"),
     "waitress.server": ("BaseWSGIServer", "__init__", 0, "application"),
     "cheroot.wsgi": ("Server", "__init__", 1, "wsgi_app"),
@@ -26,7 +24,7 @@ _SERVERS = {
     "eventlet.wsgi": ("", "server", 1, "site"),
 }
 #: Framework module -> application class, then module, class and method that know the route, and who reads it from there.
-_FRAMEWORKS = {
+_FRAMEWORKS: dict[str, tuple[str, str, str, str, Any]] = {
     "flask.app": ("Flask", "flask.ctx", "RequestContext", "match_request", wsgi_routes.flask),
     "django.core.handlers.wsgi": (
         "WSGIHandler",
@@ -35,9 +33,9 @@ _FRAMEWORKS = {
         "resolve_request",
         wsgi_routes.django,
     ),
-    "bottle": ("Bottle", "bottle", "Router", "match", wsgi_routes.bottle),
-    "falcon.app": ("App", "falcon.app", "App", "_get_responder", wsgi_routes.falcon),
-    "pyramid.router": ("Router", "pyramid.router", "Router", "handle_request", wsgi_routes.pyramid),
+    "bottle": ("Bottle", "bottle", "Router", "match", wsgi_routes.after(wsgi_routes.bottle)),
+    "falcon.app": ("App", "falcon.app", "App", "_get_responder", wsgi_routes.after(wsgi_routes.falcon)),
+    "pyramid.router": ("Router", "pyramid.router", "Router", "handle_request", wsgi_routes.after(wsgi_routes.pyramid)),
 }
 
 
@@ -45,18 +43,12 @@ def _entry(patches: Patches) -> Callable[[Any], Any]:
     """Wrapper of a framework's ``__call__(self, environ, start_response)``."""
 
     def make(plain: Any) -> Any:
-        @functools.wraps(plain)
-        def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it is one
-            if kwargs or len(args) != 2 or patches.tracer is None or KEY in args[0]:
-                return plain(self, *args, **kwargs)
-            return respond(patches, MethodType(plain, self), *args)
-
-        return __call__
+        return functools.wraps(plain)(responder(patches, plain, 3))
 
     return make
 
 
-_ENTRY_CODE = _entry(None)(len).__code__  # type: ignore[arg-type] # only the code object is wanted, which all entries share
+_ENTRY_CODE = responder(None, len, 3).__code__  # type: ignore[arg-type] # only the code that all of them share is wanted
 
 
 def traced_application(patches: Patches, app: Any) -> Any:
@@ -66,12 +58,7 @@ def traced_application(patches: Patches, app: Any) -> Any:
     code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
     if code is _ENTRY_CODE or (code is not None and code.co_flags & 0x80):
         return app
-
-    def application(environ: Any, start_response: Any) -> Any:
-        return respond(patches, app, environ, start_response)
-
-    application.__wrapped__ = app  # type: ignore[attr-defined] # for inspect.unwrap
-    return application
+    return responder(patches, app, 2)
 
 
 def _server(patches: Patches, position: int, keyword: str) -> Callable[[Any], Any]:
@@ -98,6 +85,17 @@ def _patch_server(module: ModuleType, patches: Patches) -> None:
     patches.wrap(owner, function, _server(patches, position + bool(owner_name), keyword))
 
 
+def _patch_wsgiref(module: ModuleType, patches: Patches) -> None:
+    def make(plain: Any) -> Any:
+        @functools.wraps(plain)
+        def run(self: Any, application: Any) -> Any:
+            return plain(self, application if patches.tracer is None else responder(patches, application, 2))
+
+        return run
+
+    patches.wrap(module.BaseHandler, "run", make)
+
+
 def _patch_gunicorn(module: ModuleType, patches: Patches) -> None:
     def make(plain: Any) -> Any:
         @functools.wraps(plain)
@@ -110,11 +108,11 @@ def _patch_gunicorn(module: ModuleType, patches: Patches) -> None:
 
 
 def _patch_framework(module: ModuleType, patches: Patches) -> None:
-    entry, routing_module, owner, method, find = _FRAMEWORKS[module.__name__]
+    entry, routing_module, owner, method, name_by_route = _FRAMEWORKS[module.__name__]
     patches.wrap(getattr(module, entry), "__call__", _entry(patches))
     routing = getattr(patches.module(routing_module), owner, None)
     if routing is not None and method in vars(routing):
-        patches.wrap(routing, method, wsgi_routes.after(patches, find))
+        patches.wrap(routing, method, functools.partial(name_by_route, patches))
 
 
 INTEGRATION = Integration(
@@ -123,6 +121,7 @@ INTEGRATION = Integration(
         **dict.fromkeys(_SERVERS, _patch_server),
         **dict.fromkeys(_FRAMEWORKS, _patch_framework),
         "gunicorn.app.base": _patch_gunicorn,
+        "wsgiref.handlers": _patch_wsgiref,
     },
     supports={"flask": (1, 0), "django": (2, 2), "werkzeug": (1, 0), "gunicorn": (19, 9)},
 )

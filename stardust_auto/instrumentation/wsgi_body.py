@@ -15,39 +15,28 @@ _enter: Any = current_span.set
 _leave: Any = current_span.reset
 
 
-class Body:
-    """Stands for the application's iterable; everything but iteration and ``close`` is asked of the original."""
+class _Followed:
+    """What a body keeps when its request is over."""
 
-    __slots__ = ("_body", "_done", "_next", "_span")
+    __slots__ = ("__weakref__", "_body", "_next", "_span")
 
-    def __init__(self, body: Any, span: RequestSpan) -> None:
-        self._body = body
-        self._span = span
-        self._next: Callable[[], Any] | None = None
-        self._done = False
+    _body: Any
+    _next: Callable[[], Any] | None
+    _span: RequestSpan
 
-    def __iter__(self) -> Body:
-        token = _enter(self._span)
-        try:
-            self._next = iter(self._body).__next__
-        except BaseException as error:
-            self._span.end(error)
-            raise
-        finally:
-            _leave(token)
+    def __iter__(self) -> _Followed:
+        self._next = None
         return self
 
     def __next__(self) -> Any:
-        step = self._next
-        if step is None:
-            step = self.__iter__()._next
-            assert step is not None  # noqa: S101 - set by __iter__
         span = self._span
         token = _enter(span)
         try:
+            step = self._next
+            if step is None:
+                step = self._next = iter(self._body).__next__
             chunk = step()
         except StopIteration:
-            self._done = True
             raise
         except BaseException as error:
             span.end(error)
@@ -58,8 +47,11 @@ class Body:
             span.value += len(chunk)
         return chunk
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
     def close(self) -> None:
-        """Close the application's iterable, if it can be closed, and end the span; an early close is an abort, not an error."""
+        """Close the application's iterable, if it can be closed, and end the span. A client that went away is no error."""
         span = self._span
         token = _enter(span)
         try:
@@ -71,17 +63,17 @@ class Body:
             raise
         finally:
             _leave(token)
-        if not self._done:
-            span.append_tag("aborted")
         span.end()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._body, name)
+
+class Body(_Followed):
+    """Stands for the application's iterable; everything but iteration and ``close`` is asked of the original."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         # A server that drops the body without close(): the request is over all the same.
-        if not self._span.ended:
-            self._span.end()
+        self._span.end()
 
 
 class SizedBody(Body):

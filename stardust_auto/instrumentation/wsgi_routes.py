@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from stardust_auto.instrumentation.patches import Patches
 
 
-def after(patches: Patches, find: Any) -> Callable[[Any], Any]:
+def after(find: Any) -> Callable[[Patches, Any], Any]:
     """A wrapper that calls through, also for exceptions, and then names the request by what ``find`` finds."""
 
-    def make(plain: Any) -> Any:
+    def make(patches: Patches, plain: Any) -> Any:
         @functools.wraps(plain)
         def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             result = None
@@ -52,12 +52,6 @@ def name_request(patches: Patches, environ: dict[str, Any], route: str) -> None:
             SERVER_NAMES[script + path if script else path] = name  # the right name from the start, next time
 
 
-def flask(self: Any, _args: tuple[Any, ...], _result: Any) -> tuple[dict[str, Any], str | None]:
-    """``RequestContext.match_request``."""
-    rule = self.request.url_rule
-    return self.request.environ, rule.rule if rule is not None else None
-
-
 def django(_self: Any, args: tuple[Any, ...], result: Any) -> tuple[dict[str, Any], str | None]:
     """``BaseHandler.resolve_request(request)``."""
     return getattr(args[0], "environ", {}), getattr(result, "route", None)
@@ -77,3 +71,23 @@ def pyramid(_self: Any, args: tuple[Any, ...], _result: Any) -> tuple[dict[str, 
     """``Router.handle_request(request)``."""
     route = getattr(args[0], "matched_route", None)
     return args[0].environ, getattr(route, "pattern", None)
+
+
+def flask(patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``RequestContext.match_request``: in one piece, since every request passes here."""
+
+    @functools.wraps(plain)
+    def match_request(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        result = plain(self, *args, **kwargs)
+        try:
+            rule = self.request.url_rule
+            if rule is not None:
+                environ = self.request.environ
+                span = environ.get(KEY)
+                if span is not None and (span.name != ROUTE_NAMES[rule.rule] or environ.get("SCRIPT_NAME")):
+                    name_request(patches, environ, rule.rule)
+        except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+            patches.fault(fault)
+        return result
+
+    return match_request

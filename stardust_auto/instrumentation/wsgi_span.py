@@ -37,17 +37,19 @@ class RequestSpan(Span):
 
     def end(self, error: BaseException | str | None = None) -> None:
         """End with what the status says (protocol.md §5.6): 404 is not counted, 400 and above 404 are errors."""
-        if self._tracer is None:
+        tracer = self._tracer
+        if tracer is None:
             return
-        if isinstance(error, BaseException):
-            if isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
-                error = None
-        elif error is None and self._error is None:
-            error = VERDICTS[self.status]
-            if error == "":
-                self.abandon()
-        self.finish(error)
+        self._tracer = None
         self.environ.pop(KEY, None)
+        if error is None:
+            error = self._error or VERDICTS[self.status]
+            if error == "":
+                return
+        elif isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
+            error = None
+        if self._generation == tracer.generation:
+            tracer.record(self.name, self._start, self, None, (), error, self.value, self)
 
     def describe(self) -> str:
         """``<client> GET /path?key=?`` and the status line."""
@@ -59,64 +61,100 @@ class RequestSpan(Span):
         ).tag()
 
 
-def open_request(patches: Patches, environ: dict[str, Any]) -> RequestSpan | None:
-    """The span of a request, or ``None`` where there is one already or none is wanted (static files, WebSockets, our own traffic)."""
-    tracer = patches.tracer
-    if tracer is None or KEY in environ:
-        return None
-    path = environ.get("PATH_INFO") or "/"
-    script = environ.get("SCRIPT_NAME")
-    name = SERVER_NAMES[script + path if script else path]
-    if not name or ("HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"):
-        return None
-    parent: Any = inbound(environ)
-    if parent is None:
-        parent = current_span.get()
-        if parent is SUPPRESSED:
-            return None
-    span = tracer.begin(name, parent, RequestSpan)
-    span.inherited = 0 if parent is None else parent.flag
-    span.environ = environ
-    span.status = None
+def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """Stands for ``app``, which takes ``size`` arguments, the last two being ``environ`` and ``start_response``.
+
+    No span where there is one already or none is wanted: static files, WebSockets, our own traffic. Written in one piece, since each
+    further function would be paid for by every request.
+    """
+
+    def respond(*args: Any, **kwargs: Any) -> Any:
+        tracer = patches.tracer
+        if tracer is None or len(args) != size or kwargs:
+            return app(*args, **kwargs)
+        environ = args[-2]
+        try:
+            path = environ.get("PATH_INFO") or "/"
+            script = environ.get("SCRIPT_NAME")
+            name = SERVER_NAMES[script + path if script else path]
+            if (
+                not name
+                or KEY in environ
+                or ("HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket")
+            ):
+                return app(*args)
+            parent: Any = current_span.get()
+            if parent is SUPPRESSED:
+                return app(*args)
+            if (
+                "HTTP_TRACEPARENT" in environ
+                or "HTTP_REQUEST_ID" in environ
+                or "HTTP_EAGLEEYE_TRACEID" in environ
+                or "HTTP_TRACEID" in environ
+            ):
+                parent = inbound(environ) or parent
+            span = tracer.begin(name, parent, RequestSpan)
+            span.inherited = 0 if parent is None else parent.flag
+            span.environ = environ
+            span.status = None
+            span.start_response = args[-1]
+            environ[KEY] = span
+        except Exception as fault:  # noqa: BLE001 - our own code, or a server with an odd environ; counted
+            patches.fault(fault)
+            return app(*args)
+        token = current_span.set(span)
+        try:
+            body = app(*args[:-1], span.started)
+        except BaseException as error:
+            span.end(error)
+            raise
+        finally:
+            current_span.reset(token)
+        try:
+            return finish_or_follow(body, span, environ)
+        except Exception as fault:  # noqa: BLE001 - our own code, or a body that is none; counted
+            patches.fault(fault)
+            span.end()
+            return body
+
+    return respond
+
+
+_kinds: dict[type, type[Body] | None] = {}
+
+
+def finish_or_follow(body: Any, span: RequestSpan, environ: dict[str, Any]) -> Any:
+    """End the span of a completed body, which comes back untouched; otherwise something that ends it when the body is closed."""
     length = environ.get("CONTENT_LENGTH")
     if length and length.isdigit():
         span.value = int(length[:18])
-    environ[KEY] = span
-    return span
+    if type(body) is list or type(body) is tuple:
+        span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
+        span.end()
+        return body
+    cls = type(body)
+    kind = _kinds.get(cls, ...)
+    if kind is ...:
+        kind = _kind(body, environ.get("wsgi.file_wrapper"))
+        if len(_kinds) < 256:
+            _kinds[cls] = kind
+    if kind is None:
+        span.end()
+        return body
+    followed = object.__new__(kind)
+    followed._body, followed._span, followed._next = body, span, None
+    return followed
 
 
-def respond(patches: Patches, app: Callable[..., Any], environ: Any, start_response: Any) -> Any:
-    """Call ``app`` as the server does, under a span. Completed bodies and the server's file wrapper come back untouched."""
-    try:
-        span = open_request(patches, environ)
-    except Exception as fault:  # noqa: BLE001 - our own code, or a server with an odd environ; counted
-        patches.fault(fault)
-        span = None
-    if span is None:
-        return app(environ, start_response)
-    span.start_response = start_response
-    token = current_span.set(span)
-    try:
-        body = app(environ, span.started)
-    except BaseException as error:
-        span.end(error)
-        raise
-    finally:
-        current_span.reset(token)
-    try:
-        if isinstance(body, (list, tuple)):
-            span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
-        elif not _is_complete(body, environ):
-            return SizedBody(body, span) if hasattr(body, "__len__") else Body(body, span)
-    except Exception as fault:  # noqa: BLE001 - our own code, or a body that is none; counted
-        patches.fault(fault)
-    span.end()
-    return body
+def _kind(body: Any, file_wrapper: Any) -> type[Body] | None:
+    """What follows bodies of this type: nothing where nothing of the program runs any more, or where the server looks at the type.
 
-
-def _is_complete(body: Any, environ: dict[str, Any]) -> bool:
-    """Whether nothing of the program runs any more: a Django response that is not streamed, a file that the server sends, nothing."""
-    if getattr(body, "streaming", None) is False or not hasattr(body, "__iter__"):
-        return True
-    wrapper = environ.get("wsgi.file_wrapper")
-    return wrapper is not None and ((isinstance(wrapper, type) and isinstance(body, wrapper)) or hasattr(body, "read"))
+    Those are lists, files that the server sends by itself, Django responses that do not stream, and what is no body at all.
+    """
+    if isinstance(body, (list, tuple)) or getattr(body, "streaming", None) is False or not hasattr(body, "__iter__"):
+        return None
+    if file_wrapper is not None and (
+        hasattr(body, "read") or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper))
+    ):
+        return None
+    return SizedBody if hasattr(body, "__len__") else Body

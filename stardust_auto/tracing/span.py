@@ -37,22 +37,20 @@ class Span:
         "value",
     )
 
-    def __init__(
-        self, tracer: Tracer, name: str, trace_id: int | str, span_id: int, parent_id: int | str, flag: int, start: int
-    ) -> None:
-        self._tracer: Tracer | None = tracer
-        self._generation = tracer.generation
-        self.name = name
-        self._trace_id = trace_id
-        self._span_id = span_id
-        self._parent_id = parent_id
-        self.flag = flag
-        self._start = start
-        self.tag = ""
-        self.value = 0
-        self._error: BaseException | str | None = None
-        self._seen_error = 0
-        self._token: Token[Span | SpanContext | Suppressed | None] | None = None
+    # Filled in by Tracer.begin.
+    _tracer: Tracer | None
+    _generation: int
+    _trace_id: int | str
+    _span_id: int
+    _parent_id: int | str
+    _start: int
+    _error: BaseException | str | None
+    _seen_error: int
+    _token: Token[Span | SpanContext | Suppressed | None] | None
+    name: str
+    flag: int
+    tag: str
+    value: int
 
     @property
     def trace_id(self) -> str:

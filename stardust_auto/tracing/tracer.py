@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, overload
 
 from stardust_auto.tracing.builder import LONGEST_NS, OperationTotal, Sample, SpanBuilder, TracePolicy
-from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
+from stardust_auto.tracing.context import SUPPRESSED, SpanContext, Suppressed, current_span
 from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator, span_hex, trace_hex
@@ -97,9 +97,7 @@ class Tracer:
     @overload
     def begin(self, name: str, parent: Span | SpanContext | Suppressed | None, kind: type[S]) -> S: ...
 
-    def begin(
-        self, name: str, parent: Span | SpanContext | Suppressed | None = _CURRENT, kind: type[Any] = Span
-    ) -> Any:
+    def begin(self, name: str, parent: Any = _CURRENT, kind: type[Any] = Span) -> Any:
         """A new span under ``parent`` (default: the current one). The context stays as it is.
 
         ``kind``: the class to make, for an integration whose spans know more.
@@ -107,17 +105,35 @@ class Tracer:
         if parent is _CURRENT:
             parent = current_span.get()
         bits = self.ids.bits
-        if parent is None or isinstance(parent, Suppressed):
-            builder = self._builders.get(name)
-            flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
-            return kind(self, name, bits(128) or 1, bits(64) or 1, 0, flag, self.now())
-        flag = parent.flag
+        # Filled in here and not by an __init__ of its own: this is the one constructor that every request pays for.
+        span: Any = object.__new__(kind)
+        if parent is None or parent is SUPPRESSED:
+            flag = 0
+            span._trace_id = bits(128) or 1
+            span._parent_id = 0
+        elif isinstance(parent, Span):
+            flag = parent.flag
+            span._trace_id = parent._trace_id
+            span._parent_id = parent._span_id
+        else:
+            flag = parent.flag
+            span._trace_id = parent.trace_id
+            span._parent_id = parent.span_id
         if not flag:
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
-        if isinstance(parent, Span):
-            return kind(self, name, parent._trace_id, bits(64) or 1, parent._span_id, flag, self.now())
-        return kind(self, name, parent.trace_id, bits(64) or 1, parent.span_id, flag, self.now())
+        span._tracer = self
+        span._generation = self.generation
+        span.name = name
+        span._span_id = bits(64) or 1
+        span.flag = flag
+        span.tag = ""
+        span.value = 0
+        span._error = None
+        span._seen_error = 0
+        span._token = None
+        span._start = self.now()
+        return span
 
     def rename(self, span: Span, name: str, inherited: int = 0) -> None:
         """Give ``span`` a better name, such as the route of a request, and sample it as that name asks for.
@@ -145,44 +161,39 @@ class Tracer:
         args: tuple[Any, ...] = (),
         error: BaseException | str | None = None,
         value: int = 0,
+        span: Span | None = None,
     ) -> None:
-        """Count one finished call that has nothing under it. Never raises, never waits.
+        """Count one finished call. Never raises, never waits.
 
         Args:
             start: :attr:`now` just before the call.
             describe: makes the tag from ``args``; only called when a sample is kept.
+            span: the call's own span; without one (nothing ran under the call) ids are made for a sample that is kept.
         """
-        self._fold((name, self.now() - start, parent, describe, args, error, value, None))
+        duration = self.now() - start
+        lock = self._lock
+        if lock.acquire(False):
+            try:
+                self._count(name, duration, parent, describe, args, error, value, span)
+                if self._pending:
+                    self._drain()
+            except Exception:  # noqa: BLE001 - a fault of ours must not reach the application; it is counted
+                self.dropped["fault"] += 1
+            finally:
+                lock.release()
+        elif len(self._pending) < _PENDING_LIMIT:
+            self._pending.append((name, duration, parent, describe, args, error, value, span))
+        else:
+            self.dropped["pending"] += 1
+        if self._untouched:
+            self._first_record()
         if error is not None:
             self._count_error(error, start, parent)
 
     def close(self, span: Span) -> None:
         """Count a finished :class:`Span`; called by its ``finish``."""
-        if span._generation != self.generation:
-            return
-        error = span._error
-        self._fold((span.name, self.now() - span._start, span, None, (), error, span.value, span))
-        if error is not None:
-            self._count_error(error, span._start, span)
-
-    def _fold(self, call: tuple[Any, ...]) -> None:
-        lock = self._lock
-        if not lock.acquire(False):
-            if len(self._pending) < _PENDING_LIMIT:
-                self._pending.append(call)
-            else:
-                self.dropped["pending"] += 1
-            return
-        try:
-            self._count(call)
-            if self._pending:
-                self._drain()
-        except Exception:  # noqa: BLE001 - a fault of ours must not reach the application; it is counted
-            self.dropped["fault"] += 1
-        finally:
-            lock.release()
-        if self._untouched:
-            self._first_record()
+        if span._generation == self.generation:
+            self.record(span.name, span._start, span, None, (), span._error, span.value, span)
 
     def _drain(self) -> None:
         pending = self._pending
@@ -191,10 +202,19 @@ class Tracer:
                 call = pending.popleft()
             except IndexError:
                 return
-            self._count(call)
+            self._count(*call)
 
-    def _count(self, call: tuple[Any, ...]) -> None:
-        name, duration, parent, describe, args, error, value, span = call
+    def _count(
+        self,
+        name: str,
+        duration: int,
+        parent: Any,
+        describe: Callable[..., str] | None,
+        args: tuple[Any, ...],
+        error: BaseException | str | None,
+        value: int,
+        span: Span | None,
+    ) -> None:
         if duration > LONGEST_NS or not self.enabled:
             return
         builder = self._builders.get(name)
@@ -279,7 +299,7 @@ class Tracer:
                 span._seen_error = seen
         if counted:
             return
-        self._fold((f"ex:{type(error).__name__}", self.now() - start, parent, _message, (error,), None, 0, None))
+        self.record(f"ex:{type(error).__name__}", start, parent, _message, (error,))
 
     def _new_builder(self, name: str) -> SpanBuilder:
         builders = self._builders
