@@ -31,7 +31,7 @@ _FRAMEWORKS: dict[str, tuple[str, str, str, str, Any]] = {
         "django.core.handlers.base",
         "BaseHandler",
         "resolve_request",
-        wsgi_routes.django,
+        wsgi_routes.after(wsgi_routes.django),
     ),
     "bottle": ("Bottle", "bottle", "Router", "match", wsgi_routes.after(wsgi_routes.bottle)),
     "falcon.app": ("App", "falcon.app", "App", "_get_responder", wsgi_routes.after(wsgi_routes.falcon)),
