@@ -20,8 +20,10 @@ def examine_libraries() -> list[dict[str, object]]:
     """
     if boot.active_settings() is None:
         return []
-    troubles = {name: trouble for name in TARGET_MODULES if (trouble := _import(name)) is not None}
-    return [_row(status, troubles.get(status.module)) for status in registry.states()]
+    # Ours first: the first of them brings in the integrations of other distributions, and the registry then knows those.
+    troubles = {name: _import(name) for name in TARGET_MODULES}
+    troubles |= {status.module: _import(status.module) for status in registry.states()}
+    return [_row(status, troubles[status.module]) for status in registry.states()]
 
 
 def _import(name: str) -> tuple[str, str] | None:
