@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING
 
+from stardust_auto.config import hints
 from stardust_auto.config.cache import DiskCache
 from stardust_auto.config.dispatch import Dispatcher
 from stardust_auto.config.log import logger
@@ -14,6 +14,7 @@ from stardust_auto.config.pull import Pull, UsedKeys
 from stardust_auto.config.schedule import Schedule
 from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
+from stardust_auto.protocol.worker import process_worker
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -23,29 +24,10 @@ if TYPE_CHECKING:
     from stardust_auto.environment import AgentSettings
     from stardust_auto.protocol.session import Session
 
-COMMAND = "config/publish"
 FULL_INTERVAL = 300.0
 _INTERRUPTED_AFTER = 3
 _TRUE = frozenset(("1", "true", "yes", "on", "y", "t"))
 _FALSE = frozenset(("0", "false", "no", "off", "n", "f"))
-
-
-_followers: weakref.WeakKeyDictionary[Session, weakref.WeakSet[ConfigClient]] = weakref.WeakKeyDictionary()
-
-
-def _listen(session: Session, client: ConfigClient) -> None:
-    """A session has one handler for each command, and several clients may follow it."""
-    followers = _followers.get(session)
-    if followers is None:
-        followers = _followers[session] = weakref.WeakSet()
-        session.register_command(COMMAND, lambda _command: _announce(followers))
-    followers.add(client)
-
-
-def _announce(followers: weakref.WeakSet[ConfigClient]) -> str:
-    for client in tuple(followers):
-        client.hint()
-    return "OK"
 
 
 class ConfigClient:
@@ -82,7 +64,6 @@ class ConfigClient:
         self._owns_session = session is None
         self.app_id: str = session.app_id if session is not None else settings.app_id or program_name()
         self.requested_scope = settings.scope
-        self.refresh_interval = refresh_interval
         self.full_interval = FULL_INTERVAL
         self._cache = (
             DiskCache(settings.servers, self.app_id, settings.scope, settings.cache_dir) if use_cache else None
@@ -90,6 +71,8 @@ class ConfigClient:
         self._keys = UsedKeys() if report_keys else None
         self._clock = clock
         self._schedule = Schedule(refresh_interval, clock)
+        self._threadless = False
+        self._due = 0.0
         self._snapshot = self._empty()
         self._cached: RawSnapshot | None = None
         self._listeners: list[Listener] = []
@@ -141,10 +124,20 @@ class ConfigClient:
                 if self._cached is not None:
                     self._snapshot = self._cached
             session = self._acquire()
-            _listen(session, self)
+            hints.listen(session, self)
             session.add_task(self)
         session.start()
         session.wake(self)
+        self._threadless = not process_worker().running
+
+    def poll(self) -> bool:
+        """In a process without threads: pull now, in the caller's thread, if it is time. False where a thread does it."""
+        if not self._threadless:
+            return False
+        if self._clock() >= self._due:
+            delay = self.run()
+            self._due = self._clock() + (delay if delay is not None else self.refresh_interval)
+        return True
 
     def _acquire(self) -> Session:
         if self._session is None:
@@ -177,6 +170,8 @@ class ConfigClient:
 
     def wait_loaded(self, timeout: float) -> bool:
         """Wait for the first answer of the center, at most ``timeout`` seconds."""
+        if self.poll():
+            return self._loaded.is_set()
         return self._loaded.wait(timeout)
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -184,6 +179,19 @@ class ConfigClient:
     @property
     def snapshot(self) -> RawSnapshot:
         return self._snapshot
+
+    @property
+    def refresh_interval(self) -> float:
+        """Seconds between two pulls, give or take 10 %; a new value counts at once."""
+        return self._schedule.interval
+
+    @refresh_interval.setter
+    def refresh_interval(self, seconds: float) -> None:
+        self._schedule.interval = seconds
+        self._due = 0.0
+        session = self._session
+        if session is not None:
+            session.wake(self)
 
     @property
     def version(self) -> int:
@@ -289,7 +297,6 @@ class ConfigClient:
         if self._pushed:
             self._pushed = False
             self._schedule.chase()
-        self._schedule.interval = self.refresh_interval
         full = self._schedule.begin(self.full_interval)
         retry_after = None
         try:

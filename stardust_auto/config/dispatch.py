@@ -35,16 +35,18 @@ class Dispatcher:
         """Run ``function(*args)`` soon. Without a thread (the interpreter ends, or threads are off) it runs here."""
         with self._condition:
             self._jobs.append((function, args))
-            if self._thread is not None:
-                return
-            thread = self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                self._thread = None
-            else:
+            if self._thread is not None or self._start():
                 return
         self._work()
+
+    def _start(self) -> bool:
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        return True
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything submitted so far has run."""
@@ -69,7 +71,8 @@ class Dispatcher:
             if not finished:  # a BaseException ends this thread, not the queue
                 with self._condition:
                     self._thread = None
-                    self._condition.notify_all()
+                    if not self._jobs or not self._start():
+                        self._condition.notify_all()
 
 
 def call_isolated(function: Callable[..., object], *args: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:

@@ -30,6 +30,9 @@ class Feed(Protocol):
 
     def stop(self) -> None: ...
 
+    def poll(self) -> bool:
+        """Where no background thread can be had: fetch now if it is time. False where a thread does it."""
+
     def wait_loaded(self, timeout: float) -> bool:
         """Wait for the first answer of the center, at most ``timeout`` seconds. False without one."""
 

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config import shared
-from stardust_auto.config.dispatch import Dispatcher
 from stardust_auto.config.errors import ConfigUnavailable, InvalidSettings
 from stardust_auto.config.explain import Explanation, explain
-from stardust_auto.config.holder import SnapshotHolder
+from stardust_auto.config.follower import Follower
 from stardust_auto.config.overrides import nearest
 from stardust_auto.config.schema import tree_of
-from stardust_auto.config.snapshot import EMPTY, RawSnapshot
+from stardust_auto.config.snapshot import EMPTY
 from stardust_auto.config.status import ConfigStatus
-from stardust_auto.config.subscriptions import Subscription, Subscriptions
-from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
     from stardust_auto.config.feed import Feed
     from stardust_auto.config.settings import OnUnavailable
+    from stardust_auto.config.subscriptions import Subscription
 
 T = TypeVar("T", bound=BaseSettings)
 V = TypeVar("V")
@@ -37,7 +33,7 @@ P = ParamSpec("P")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Live(Generic[T]):
+class Live(Follower[T]):
     """A handle on settings that follow the center. Make it with :func:`live`, at import time if you like: it does no I/O until it is read.
 
     Every read gives one immutable, validated object. A change in the center builds a new one and swaps a reference; an invalid
@@ -53,35 +49,12 @@ class Live(Generic[T]):
         start_timeout: float | None = None,
         init: Mapping[str, Any] | None = None,
     ) -> None:
-        config = settings.model_config
-        self._settings_cls = settings
-        self._given = client
-        self._feed: Feed | None = None
-        self._policy = str(on_unavailable or config.get("stardust_on_unavailable") or "cache-then-defaults")
-        chosen = config.get("stardust_start_timeout", shared.START_TIMEOUT) if start_timeout is None else start_timeout
-        self._timeout = float(chosen)  # type: ignore[arg-type]  # our own option, a number
+        super().__init__(settings, client, on_unavailable, start_timeout, init or {})
         self._pinned: ContextVar[T | None] = ContextVar(f"stardust_pin_{settings.__name__}", default=None)
         self._pin_get = self._pinned.get
         self._overridden: ContextVar[Mapping[str, Any]] = ContextVar(
             f"stardust_override_{settings.__name__}", default=_NOTHING
         )
-        self._snapshot: T | None = None  # None also after a fork: the next read starts the child's own updates
-        self._holder: SnapshotHolder[T] = SnapshotHolder(settings, init or {}, self._published)
-        self._subscriptions: Subscriptions[T] = Subscriptions()
-        self._dispatcher = Dispatcher("stardust-settings-callbacks")
-        self._rejections: tuple[Callable[[InvalidSettings], object], ...] = ()
-        self._deadline: float | None = None
-        self._reset()
-        after_fork_in_child(self._reset_in_child)
-
-    def _reset(self) -> None:
-        self._lock = threading.RLock()
-
-    def _reset_in_child(self) -> None:
-        self._reset()
-        self._holder.reset_lock()
-        self._snapshot = None
-        self._deadline = None
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -244,17 +217,6 @@ class Live(Generic[T]):
         self.current  # noqa: B018 - the first build
         return self._offer(self._feed.snapshot if self._feed is not None else EMPTY, force=True)
 
-    def close(self) -> None:
-        """Stop following the center. The last settings stay readable; ``start`` follows again."""
-        with self._lock:
-            feed, self._feed = self._feed, None
-            self._snapshot = None
-            self._deadline = None
-        if feed is not None:
-            feed.unsubscribe(self._offer)
-            if self._given is None:
-                shared.release_client(feed)
-
     @property
     def status(self) -> ConfigStatus:
         """State, version, scope, origin, age, last error, refused version, pending restarts. Reading it does no I/O."""
@@ -290,95 +252,6 @@ class Live(Generic[T]):
     @property
     def settings_class(self) -> type[T]:
         return self._settings_cls
-
-    # -- machinery --------------------------------------------------------------------------------------------------
-
-    def _first(self, timeout: float) -> T:
-        feed = self._follow()
-        if self._deadline is None:
-            self._deadline = time.monotonic() + timeout
-        if feed is not None and self._holder.settings is None:
-            feed.wait_loaded(max(0.0, self._deadline - time.monotonic()))
-        with self._holder.lock:
-            settings = self._holder.settings
-            if settings is None:
-                settings = self._start_from(feed)
-            elif feed is not None and feed.snapshot.origin != "none":
-                self._offer(feed.snapshot)
-                settings = self._holder.settings or settings
-            self._snapshot = settings
-            return settings
-
-    def _follow(self) -> Feed | None:
-        """Subscribe and start the feed, once; in a forked child, its own."""
-        with self._lock:
-            if self._feed is None:
-                self._feed = self._given if self._given is not None else shared.take_client(self._settings_cls)
-                if self._feed is not None:
-                    self._feed.declare(node.remote_key for node in tree_of(self._settings_cls).leaves())
-                    self._feed.subscribe(self._offer)
-            feed = self._feed
-        if feed is not None:
-            feed.start()
-        return feed
-
-    def _start_from(self, feed: Feed | None) -> T:
-        """The first state: what the center says, else what the policy allows."""
-        if feed is None:
-            return self._attempt([EMPTY], "no Stardust server is configured: STARDUST_SERVER")
-        raw = shared.allowed(feed, self._policy)
-        candidates, note = [raw], ""
-        if raw.origin not in ("none", "disk"):
-            copy = feed.last_good() if self._policy != "fail" else None
-            candidates += [copy] if copy is not None else []
-        else:
-            note = f"Stardust did not answer: {feed.last_error or 'no answer in time'}"
-            if raw.origin == "disk" and self._policy == "cache-then-defaults":
-                candidates.append(EMPTY)
-        return self._attempt(candidates, note)
-
-    def _attempt(self, candidates: list[RawSnapshot], note: str) -> T:
-        failure: InvalidSettings | None = None
-        for raw in candidates:
-            try:
-                settings = self._holder.accept_first(raw)
-            except InvalidSettings as error:
-                if len(candidates) > 1:
-                    self._holder.refuse(raw, error)
-                if failure is None or raw.origin == "none":
-                    failure = InvalidSettings(error.title, error.problems, note)
-            else:
-                if failure is not None:  # an older state is in use: the refusal stays on show
-                    self._holder.rejection = failure
-                    self._holder.rejected = (candidates[0].version, candidates[0].content_hash)
-                return settings
-        assert failure is not None  # noqa: S101 - there is at least one candidate
-        raise failure
-
-    def _offer(self, raw: RawSnapshot, force: bool = False) -> bool:
-        holder = self._holder
-        with holder.lock:
-            if holder.settings is None:
-                try:
-                    holder.accept_first(raw)
-                except InvalidSettings:
-                    return False  # the thread that waits for the first state tells it
-                return True
-            before = holder.rejection
-            accepted = holder.offer(raw, force)
-            rejection = holder.rejection
-        if rejection is not None and rejection is not before:
-            for callback in self._rejections:
-                self._dispatcher.submit(callback, rejection)
-        return accepted
-
-    def _published(self, settings: T) -> None:
-        first = self._snapshot is None
-        self._snapshot = settings
-        if first:
-            self._subscriptions.first(settings)
-        if self._subscriptions.stale(settings):
-            self._dispatcher.submit(self._subscriptions.deliver, lambda: self._holder.settings)
 
     def __repr__(self) -> str:
         built = self._holder.built

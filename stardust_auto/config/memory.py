@@ -51,6 +51,9 @@ class MemoryClient:
     def stop(self) -> None:
         self._running = False
 
+    def poll(self) -> bool:
+        return False
+
     def wait_loaded(self, timeout: float) -> bool:  # noqa: ARG002 - the signature of a Feed
         return self._answers
 
