@@ -111,7 +111,7 @@ class TracedClasses:
             if base is not self._plain.Cursor:
                 plain = functools.wraps(plain)(lambda self, *a, _m=method, **k: getattr(base, _m)(self, *a, **k))
             body[method] = _traced(self._patches, sql_names(label), method, plain)
-        return derive(base, (base,), body)
+        return derive(base, (base,), body, in_c=base is self._plain.Cursor)
 
     def _make_connection(self, base: Any, label: str) -> Any:
         """Our methods below those of the user's class, so that its overrides get the arguments that they expect."""
@@ -138,5 +138,5 @@ class TracedClasses:
             for method in _METHODS:
                 on_cursor = getattr(self._plain.Cursor, method)
                 body[method] = _traced(self._patches, sql_names(label), method, on_cursor, plain, cursor)
-        below = derive(plain, (plain,), body)
-        return below if base is plain else derive(base, (base, below), {})
+        below = derive(plain, (plain,), body, in_c=True)
+        return below if base is plain else derive(base, (base, below), {}, in_c=False)
