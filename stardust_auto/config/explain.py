@@ -109,7 +109,7 @@ def explain(built: Built[Any], node: FieldNode, path: Sequence[str], settings: A
         given = built.source.offered if name == built.source.__name__ else layer
         value = lookup_path(tree, path, given)
         if present(value):
-            found.append(Contribution(*_where(name, node, built), show(node, value)))
+            found.append(Contribution(*_where(name, node, built, path), show(node, value)))
     if node.info is not None and not node.required:
         default = node.info.get_default(call_default_factory=False)
         text = "(made by its factory)" if node.info.default_factory is not None else show(node, default)
@@ -145,10 +145,10 @@ def _step(value: Any, key: str) -> Any:
     return getattr(value, key, None)
 
 
-def _where(name: str, node: FieldNode, built: Built[Any]) -> tuple[str, str]:
+def _where(name: str, node: FieldNode, built: Built[Any], path: Sequence[str]) -> tuple[str, str]:
     config = type(built.settings).model_config
     if name == built.source.__name__:
-        return f"stardust {built.raw.label}", f'key "{origin_of(node, built.source.keys.origins)}"'
+        return f"stardust {built.raw.label}", f'key "{origin_of(node, built.source.keys.origins, path)}"'
     if name == "EnvSettingsSource":
-        return "env", environment_variable(node, config, os.environ)
+        return "env", environment_variable(node, config, os.environ, path)
     return _LABELS.get(name, name), ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretBytes, SecretStr, ValidationError
@@ -173,56 +173,62 @@ def find_source(tree: FieldNode, node: FieldNode, path: tuple[Key, ...], build: 
     """Where the value at ``path`` came from, in words, and its remote key ("" for other sources)."""
     for name, layer in build.states.items():
         if path and present(lookup_path(tree, path, layer)):
-            return describe_source(name, node, build)
+            return describe_source(name, node, build, path)
     return "", ""
 
 
-def describe_source(name: str, node: FieldNode, build: Build) -> tuple[str, str]:
+def describe_source(name: str, node: FieldNode, build: Build, path: Sequence[Key] = ()) -> tuple[str, str]:
     source = build.source
     if source is not None and name == source.__name__:
-        key = origin_of(node, source.keys.origins)
+        key = origin_of(node, source.keys.origins, path)
         return f'Stardust {build.raw.label} key "{key}"', key
     config = source.settings_cls.model_config if source is not None else {}
     if name == "EnvSettingsSource":
-        return f"the environment variable {environment_variable(node, config, os.environ)}", ""
+        return f"the environment variable {environment_variable(node, config, os.environ, path)}", ""
     return _SOURCES.get(name, name), ""
 
 
-def origin_of(node: FieldNode, origins: Mapping[str, str]) -> str:
+def origin_of(node: FieldNode, origins: Mapping[str, str], path: Sequence[Key] = ()) -> str:
     """The key of the center that fills this field: its own, else the nearest one above it or the first below."""
     chain = [node, *(above for above in node.ancestors() if above.name)]
     for candidate in chain:
-        for name in _spellings(candidate):
+        for name in _spellings(candidate, path):
             if name in origins:
                 return origins[name]
-    for name in _spellings(node):
+    for name in _spellings(node, path):
         for key, original in origins.items():
             if key.startswith(name + DELIMITER):
                 return original
     return node.remote_key
 
 
-def _spellings(node: FieldNode) -> list[str]:
-    """Normalised keys by which a remote map can name this field."""
-    heads = [normalise(str(path[0])) for path in node.accepts]
+def _spellings(node: FieldNode, path: Sequence[Key] = ()) -> list[str]:
+    """Normalised keys by which a remote map can name this field; ``path`` has the keys of dicts and lists on the way."""
+    depth = len(node.path) - 1
+    if node.name == "*" and depth < len(path):
+        heads = [normalise(str(path[depth]))]
+    else:
+        heads = [normalise(str(accepted[0])) for accepted in node.accepts]
     if node.parent is None or not node.parent.name:
         return heads
-    return [f"{above}{DELIMITER}{head}" for above in _spellings(node.parent) for head in heads]
+    return [f"{above}{DELIMITER}{head}" for above in _spellings(node.parent, path) for head in heads]
 
 
-def environment_variable(node: FieldNode, config: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+def environment_variable(
+    node: FieldNode, config: Mapping[str, Any], environ: Mapping[str, str], path: Sequence[Key] = ()
+) -> str:
     """The variable that is set for this field: its own spelling, a model's JSON above it, else the documented name."""
     names = {name.lower(): name for name in environ}
     prefix = str(config.get("env_prefix") or "").lower()
     delimiter = str(config.get("env_nested_delimiter") or DELIMITER).lower()
     chain = [node, *(above for above in node.ancestors() if above.name)]
     for candidate in chain:
-        for spelling in _spellings(candidate):
+        for spelling in _spellings(candidate, path):
             for name in (prefix + spelling.replace(DELIMITER, delimiter), spelling):
                 if name in names:
                     return names[name]
     if node.children:
-        for spelling in _spellings(node):
+        for spelling in _spellings(node, path):
             start = prefix + spelling.replace(DELIMITER, delimiter) + delimiter
             if any(name.startswith(start) for name in names):
                 return f"{start.upper()}*"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from stardust_auto.config.log import logger
 from stardust_auto.config.source import StardustSource
 
 OnUnavailable = Literal["cache-then-defaults", "cache", "fail"]
@@ -54,6 +55,12 @@ class StardustSettings(BaseSettings):
                 super().__init__(**values)
             else:
                 call_redacted(type(self), super().__init__, values)
+
+    @classmethod
+    def _settings_log_debug(cls, states: dict[str, dict[str, Any]]) -> None:
+        """PYDANTIC_SETTINGS_DEBUG: which source has which field. The values, which the framework prints, are left out."""
+        lines = [f"  {name}: {', '.join(state) or '-'}" for name, state in states.items()]
+        logger.debug("sources of %s, strongest first:\n%s", cls.__name__, "\n".join(lines))
 
     @classmethod
     def settings_customise_sources(
