@@ -134,10 +134,19 @@ def trace(services: Services, path: Mapping[str, str], query: Mapping[str, str])
         span["width"] = round(max(min(span["cost"] / total * _WIDTH, _WIDTH - left), 3), 1)
         span["offset"] = span["start_time"] - start
         span["indent"] = min(span["depth"], _DEPTH)
-    ticks = [{"at": _WIDTH * number / _TICKS, "label": duration(total * number / _TICKS)} for number in range(_TICKS)]
+    step = _step(total)
+    ticks = [{"at": round(_WIDTH * mark / total, 1), "label": duration(mark)} for mark in range(0, total, step)]
     values = {"section": "traces", "trace_id": found["trace_id"], "spans": spans, "apps": apps, "ticks": ticks}
     failed = sum(1 for span in spans if span["failed"])
     return Page("trace.html", {**values, "start": start, "total": total, "failed": failed})
+
+
+def _step(total: int) -> int:
+    """Milliseconds between two marks: 1, 2 or 5 times a power of ten, at most six marks."""
+    step = 1
+    while total / step > _TICKS:
+        step = step * 2 if str(step)[0] in "15" else step * 5 // 2
+    return step
 
 
 def config_index(services: Services, _path: Mapping[str, str], _query: Mapping[str, str]) -> Page:
