@@ -225,8 +225,8 @@ class Connection:
     def _login_with(self, credentials: Credentials, deadline: float) -> None:
         request = self.account.login_request(credentials, self.now_ms())
         sent = self._wall_clock()
-        data = self._send("App/Login", request.to_wire(), "POST", None, None, None, deadline)
-        reply = LoginReply.from_wire(data)
+        # In one expression: no frame of a traceback may hold the raw answer with its token.
+        reply = LoginReply.from_wire(self._send("App/Login", request.to_wire(), "POST", None, None, None, deadline))
         self._set_offset(reply.server_time, sent, self._wall_clock())
         self.account.accepted(credentials, reply)
         if not reply.token:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
+import queue
 import socket
 import struct
 import threading
@@ -13,6 +15,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from websockets.frames import Opcode
+from websockets.server import ServerProtocol
+
+# The server's own log would show what the tests look for in the client's.
+_nobody = logging.Logger("nobody", logging.CRITICAL + 1)  # noqa: LOG001 - not in the tree, so no handler gets it
+
 Answer = Callable[["Handler"], None]
 
 
@@ -20,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FaultyServer
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
         return
 
     def do_GET(self) -> None:
@@ -75,6 +83,70 @@ class Call:
         return f"{self.method} {self.path}"
 
 
+class Socket:
+    """The server's end of a push socket."""
+
+    def __init__(self, handler: Handler, server: FaultyServer) -> None:
+        self.handler, self.server = handler, server
+        self.token = handler.headers["Authorization"]
+        self.texts: queue.Queue[str] = queue.Queue()
+        self.answers_pings = True
+        self.close_code: int | None = None
+        self.ended = threading.Event()
+        self._protocol = ServerProtocol(logger=_nobody)
+        head = "".join(f"{name}: {value}\r\n" for name, value in handler.headers.items())
+        self._protocol.receive_data(f"{handler.requestline}\r\n{head}\r\n".encode())
+        (request,) = self._protocol.events_received()
+        self._protocol.send_response(self._protocol.accept(request))
+
+    def serve(self) -> None:
+        self._flush()
+        self.server.opened(self)
+        self.handler.close_connection = True
+        try:
+            while data := self.handler.connection.recv(65536):
+                self._protocol.receive_data(data)
+                for event in self._protocol.events_received():
+                    self._take(event)
+                self._flush()
+        except OSError:
+            return
+        finally:
+            self.ended.set()
+
+    def _take(self, frame: Any) -> None:
+        if frame.opcode is Opcode.TEXT:
+            text = frame.data.decode()
+            self.texts.put(text)
+            if text == "Ping" and self.answers_pings:
+                self._protocol.send_text(b"Pong")
+        elif frame.opcode is Opcode.CLOSE and self._protocol.close_rcvd is not None:
+            self.close_code = self._protocol.close_rcvd.code
+
+    def send(self, text: str) -> None:
+        self._protocol.send_text(text.encode())
+        self._flush()
+
+    def push(self, command: str, number: int, **members: Any) -> None:
+        """A command, as StarServer pushes it: PascalCase, empty text for times that are not set."""
+        frame = {"Id": number, "Command": command, "Argument": "", "StartTime": "", "Expire": "", "Status": 0} | members
+        self.send(json.dumps(frame))
+
+    def close(self, code: int = 1001) -> None:
+        self._protocol.send_close(code, "Dispose")
+        self._flush()
+
+    def reset(self) -> None:
+        self.handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.handler.connection.shutdown(socket.SHUT_RD)
+        self.handler.connection.close()
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self.handler.connection.sendall(data)
+
+
 class FaultyServer(ThreadingHTTPServer):
     """Answers like a healthy server until ``answers[path]`` (lower case, or ``*``) says otherwise."""
 
@@ -92,6 +164,8 @@ class FaultyServer(ThreadingHTTPServer):
         self.excludes: list[str] | None = None
         self.echo_batches = False
         self.clock_offset = 0.0
+        self.accept_sockets = True
+        self.sockets: list[Socket] = []
         self._connections: list[socket.socket] = []
         self._arrived = threading.Condition()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
@@ -148,6 +222,17 @@ class FaultyServer(ThreadingHTTPServer):
                 raise AssertionError(f"{path} came {self.count(path)} of {times} times; calls: {self.calls}")
             return self.of(path)[times - 1]
 
+    def wait_for_socket(self, number: int = 1, timeout: float = 10.0) -> Socket:
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(self.sockets) >= number, timeout):
+                raise AssertionError(f"{len(self.sockets)} of {number} sockets; calls: {self.calls}")
+            return self.sockets[number - 1]
+
+    def opened(self, socket: Socket) -> None:
+        with self._arrived:
+            self.sockets.append(socket)
+            self._arrived.notify_all()
+
     def default(self, handler: Handler) -> None:
         now = int((time.time() + self.clock_offset) * 1000)
         path = handler.call_path
@@ -173,8 +258,8 @@ class FaultyServer(ThreadingHTTPServer):
             handler.reply(1)
         elif path == "app/logout":
             handler.reply({"name": "x", "token": None})
-        elif path == "app/notify":
-            handler.reply_bytes(b"", 404)
+        elif path == "app/notify" and self.accept_sockets:
+            Socket(handler, self).serve()
         else:
             handler.reply_bytes(b"", 404)
 

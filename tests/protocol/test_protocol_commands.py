@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import FaultyServer
 
 from stardust_auto.protocol.commands import CommandRunner
 from stardust_auto.protocol.errors import ApiError
 from stardust_auto.protocol.messages import Command, CommandReply
-from stardust_auto.protocol.session import Session
 from stardust_auto.tracing.context import current_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faulty_server import FaultyServer
+
+    from stardust_auto.protocol.session import Session
 
 NOW = 1_800_000_000_000
 
@@ -121,9 +125,7 @@ def test_async_handler_runs_on_the_loop_that_registered_it(desk: Desk) -> None:
         worker = threading.Thread(target=desk.runner.accept, args=(Command(1, "do"),), name="background")
         worker.start()
         await asyncio.wait_for(done.wait(), 5)
-        while not desk.replies:
-            await asyncio.sleep(0.001)
-        worker.join()
+        await asyncio.to_thread(worker.join)
         return threads
 
     assert asyncio.run(main()) == ["MainThread"]

@@ -9,8 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from faulty_server import FaultyServer, Handler, unused_port
@@ -21,6 +20,9 @@ from stardust_auto.protocol.errors import ApiError, Unavailable
 from stardust_auto.protocol.secrets import verify_salted
 from stardust_auto.protocol.servers import ServerList
 from stardust_auto.protocol.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NewSession = Callable[..., Session]
 

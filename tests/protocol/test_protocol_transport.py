@@ -7,10 +7,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -20,6 +19,9 @@ from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Una
 from stardust_auto.protocol.secrets import Secret
 from stardust_auto.protocol.servers import Server, ServerList
 from stardust_auto.protocol.transport import MAX_BODY, Request, Transport, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TOKEN = Secret("planted-token-7f3a")
 PING = Request("POST", "App/Ping", b"{}", "application/json")
@@ -121,7 +123,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:  # config.m
     def talk(connection: socket.socket) -> None:
         context.wrap_socket(connection, server_side=True)
 
-    with raw_server(talk) as url, pytest.raises(Unavailable, match="(?i)certificate") as caught:
+    with raw_server(talk) as url, pytest.raises(Unavailable, match=r"(?i)certificate") as caught:
         Transport(ServerList(url.replace("http", "https")), "test").call(PING, TOKEN, 3)
     assert not caught.value.may_have_arrived
 

@@ -28,8 +28,7 @@ class Ticker:
 
     def run(self) -> float | None:
         self.times.append(self.clock.now)
-        delay = self.delays.pop(0) if self.delays else None
-        return delay
+        return self.delays.pop(0) if self.delays else None
 
     def finish(self, deadline: float) -> None:
         return
