@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import typer
@@ -50,6 +52,7 @@ def run() -> int:
     Our own calls make no spans, also where this process is instrumented by the environment it was started in.
     """
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    _settle_output()
     try:
         with suppressed():
             app()
@@ -68,3 +71,13 @@ def run() -> int:
         sys.stdout = None  # the interpreter must not flush into the closed pipe again
         return 141
     return 0
+
+
+def _settle_output() -> None:
+    """Closed streams swallow what is written, and a character that the terminal's encoding lacks is shown escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lives as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -7,6 +7,7 @@ Without one (a StarServer): the application's own credentials, which read what i
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +15,11 @@ from stardust_auto.ctl.admin import AdminClient, segment
 from stardust_auto.ctl.errors import CtlError, NotPermittedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from stardust_auto.ctl.target import Target
+    from stardust_auto.protocol.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,22 @@ class Configuration:
         return tuple(item.key for item in self.items if item.pending and "${" in (item.new_value or ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication: ``pushed`` instances were told of ``changes`` changed keys. Without changes ``version`` is the old one."""
+
+    app: str
+    version: int
+    pushed: int
+    changes: int
+
+    def __str__(self) -> str:
+        if not self.changes:
+            return f"{self.app}: nothing is staged, version {self.version} stays"
+        told = "1 running instance" if self.pushed == 1 else f"{self.pushed} running instances"
+        return f"{self.app}: version {self.version} is published; {told} told"
+
+
 class Center(Protocol):
     """What the commands need of the configuration center."""
 
@@ -89,7 +108,10 @@ class Center(Protocol):
         """The configuration for the target's scope, or another one."""
 
     def stage(self, values: Mapping[str, str | None]) -> int:
-        """Put values in the center, unpublished; None deletes. Returns how many were taken."""
+        """Put values in the center, unpublished; None deletes. Returns how many of them differ from what is there."""
+
+    def held(self) -> AbstractContextManager[object]:
+        """Keep what is needed to ask again and again."""
 
 
 class AdminCenter:
@@ -118,13 +140,22 @@ class AdminCenter:
         )
 
     def stage(self, values: Mapping[str, str | None]) -> int:
-        self._admin.put(self._path, {"scope": self._target.scope, "items": dict(values)})
-        return len(values)
+        data = as_object(self._admin.put(self._path, {"scope": self._target.scope, "items": dict(values)}))
+        return as_int(data.get("staged"))
 
-    def publish(self) -> tuple[int, int]:
-        """Publish what is staged: (new version, instances that were told)."""
+    def publish(self) -> Publication:
+        """Publish what is staged."""
         data = as_object(self._admin.post(f"{self._path}/publish", {}))
-        return as_int(data.get("version")), as_int(data.get("pushed"))
+        changes = data.get("changes")
+        return Publication(
+            self._target.app,
+            as_int(data.get("version")),
+            as_int(data.get("pushed")),
+            len(changes) if isinstance(changes, list) else 0,
+        )
+
+    def held(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def history(self) -> list[dict[str, object]]:
         """Published versions, newest first, each with its changes."""
@@ -171,12 +202,26 @@ class ApplicationCenter:
             raise CtlError("a StarServer lets nobody but its console delete keys")
         return as_int(self._call("/Config/SetAll", {"Configs": dict(values)}))
 
-    def _call(self, path: str, body: Mapping[str, object]) -> object:
-        from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
+    @contextmanager
+    def held(self) -> Iterator[object]:
+        session = self._session()
+        try:
+            yield session
+        finally:
+            session.release()
+
+    def _session(self) -> Session:
+        """The process's session, counted: while one user holds it, the next one needs no login."""
         from stardust_auto.protocol.session import Session
 
         target = self._target
-        session = Session.acquire(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
+        return Session.acquire(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
+
+    def _call(self, path: str, body: Mapping[str, object]) -> object:
+        from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
+
+        target = self._target
+        session = self._session()
         try:
             return session.call(path, {"AppId": target.app, **body})
         except ApiError as exc:

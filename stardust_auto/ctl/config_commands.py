@@ -1,5 +1,6 @@
 """``stardustctl config``: what is in the center, staged and published."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -18,6 +19,9 @@ Reveal = Annotated[bool, typer.Option("--reveal", help="Show values that look se
 
 def set_values(
     assignments: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="KEY=VALUE pairs, or: KEY VALUE.")],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the value of one KEY from standard input: for secrets.")
+    ] = False,
     publish: Annotated[bool, typer.Option("--publish", help="Publish at once.")] = False,
     server: options.Server = None,
     app: options.App = None,
@@ -25,7 +29,13 @@ def set_values(
     json_output: options.Json = False,
 ) -> None:
     """Stage values: nothing changes for a running program until 'config publish'."""
-    stage(parse_assignments(assignments), find_app_target(server, app, scope), publish, json_output)
+    if stdin:
+        if len(assignments) != 1 or "=" in assignments[0]:
+            raise UsageError("--stdin takes one KEY and no value")
+        values: dict[str, str | None] = {assignments[0]: sys.stdin.read().rstrip("\r\n")}
+    else:
+        values = parse_assignments(assignments)
+    stage(values, find_app_target(server, app, scope), publish, json_output)
 
 
 def unset_values(
@@ -147,22 +157,18 @@ def stage(values: dict[str, str | None], target: Target, publish: bool, json_out
         else:
             say(f"{target.app}: {count(taken, 'key')} sent; {note}")
         return
-    lines = [f"{_place(target)}: {count(taken, 'value')} staged ({', '.join(sorted(values))})"]
+    same = f", {count(len(values) - taken, 'value')} unchanged" if taken < len(values) else ""
+    lines = [f"{_place(target)}: {count(taken, 'value')} staged{same} ({', '.join(sorted(values))})"]
     if publish:
-        version, pushed = open_admin_center(target, "publishing").publish()
-        done["published"] = version
-        lines.append(publication(target, version, pushed))
-    else:
+        published = open_admin_center(target, "publishing").publish()
+        done["published"] = published.version
+        lines.append(str(published))
+    elif taken:
         lines[0] += "; 'stardustctl config publish' makes " + ("it" if taken == 1 else "them") + " live"
     if json_output:
         emit_json(done)
     for line in lines if not json_output else ():
         say(line)
-
-
-def publication(target: Target, version: int, pushed: int) -> str:
-    """The line that tells of a publication."""
-    return f"{target.app}: version {version} is published; {count(pushed, 'running instance')} told"
 
 
 def shown_items(configuration: Configuration, reveal: bool) -> list[dict[str, object]]:

@@ -78,6 +78,17 @@ def changed_leaves(old: Built[Any], new: Built[Any]) -> dict[str, tuple[str | No
     return found
 
 
+def static_changes(old: Built[Any], new: Built[Any]) -> list[str]:
+    """Settings whose value differs and that need a restart."""
+    tree = tree_of(type(new.settings))
+    found = set()
+    for path in changed_paths(old.settings, new.settings):
+        node = tree.find(path)
+        if node is not None:
+            found |= {above.dotted for above in (node, *node.ancestors()) if above.static}
+    return sorted(found)
+
+
 def _find(tree: FieldNode, path: str) -> FieldNode:
     node = tree.find(path.split("."))
     if node is None or not path:

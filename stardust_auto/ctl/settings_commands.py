@@ -1,9 +1,12 @@
 """``stardustctl config`` as the program sees it: show, check, explain, diff, watch and keys take its settings class."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
+from pydantic_settings import BaseSettings
 
+from stardust_auto.config.build import Built
 from stardust_auto.config.errors import InvalidSettings
 from stardust_auto.ctl import lint, options
 from stardust_auto.ctl.center import Configuration, open_admin_center, open_center
@@ -11,11 +14,10 @@ from stardust_auto.ctl.config_commands import (
     Reveal,
     compare,
     diff_versions,
-    publication,
     show_configuration,
     transition,
 )
-from stardust_auto.ctl.effective import changed_leaves, leaf_rows
+from stardust_auto.ctl.effective import changed_leaves, leaf_rows, static_changes
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
 from stardust_auto.ctl.masking import masked
@@ -117,7 +119,18 @@ def examine(program: Program, configuration: Configuration, *, staged: bool) -> 
         found += [" ".join(str(problem).split()) for problem in exc.problems]
     else:
         hints += lint.ignored(built.source)
+        if staged:
+            hints += _restarts(program, configuration, built)
     return found, hints
+
+
+def _restarts(program: Program, configuration: Configuration, built: Built[BaseSettings]) -> list[str]:
+    """Fields marked ``Static`` that publishing would change: the running program keeps its value until it is restarted."""
+    try:
+        before = program.build(program.raw(configuration))
+    except InvalidSettings:
+        return []
+    return [f"{path}: takes effect after a restart" for path in static_changes(before, built)]
 
 
 def publish(
@@ -135,11 +148,11 @@ def publish(
         found, _ = examine(program, open_admin_center(target, "publishing").read(), staged=True)
         if found:
             raise CtlError("not published, the program would refuse it: " + "; ".join(found))
-    version, pushed = open_admin_center(target, "publishing").publish()
+    published = open_admin_center(target, "publishing").publish()
     if json_output:
-        emit_json({"app": target.app, "version": version, "pushed": pushed})
+        emit_json(asdict(published))
     else:
-        say(publication(target, version, pushed))
+        say(str(published))
 
 
 def explain(

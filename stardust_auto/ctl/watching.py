@@ -67,21 +67,22 @@ def _publications(target: Target, interval: float) -> Iterator[Configuration]:
     center = open_center(target)
     last: Configuration | None = None
     away = False
-    while True:
-        try:
-            found = center.read()
-        except UnreachableError as exc:
-            if last is None:
-                raise
-            if not away:
-                complain(f"{exc}; waiting for it")
-            away = True
-        else:
-            away = False
-            if last is None or (found.version, found.values()) != (last.version, last.values()):
-                last = found
-                yield found
-        time.sleep(interval)
+    with center.held():
+        while True:
+            try:
+                found = center.read()
+            except UnreachableError as exc:
+                if last is None:
+                    raise
+                if not away:
+                    complain(f"{exc}; waiting for it")
+                away = True
+            else:
+                away = False
+                if last is None or (found.version, found.values()) != (last.version, last.values()):
+                    last = found
+                    yield found
+            time.sleep(interval)
 
 
 def _tell(configuration: Configuration, outcome: str, reason: str, changes: Differences, *, json_output: bool) -> None:

@@ -36,7 +36,8 @@ class Settings(StardustSettings):
     database: Database = Database()
     discount: int = Field(default=0, ge=0, le=90)
     api_key: SecretStr = SecretStr("")
-    port: Annotated[int, Static, Local] = 8080
+    port: Annotated[int, Local] = 8080
+    workers: Annotated[int, Static] = 2
 
 
 class Needy(StardustSettings):

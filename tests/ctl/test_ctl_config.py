@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +35,21 @@ def test_a_value_is_staged_then_published(shop: Callable[..., Result]) -> None:
 def test_key_and_value_as_two_words_and_a_value_with_a_dash(shop: Callable[..., Result]) -> None:
     assert shop("config", "set", "discount", "-5", "--publish").code == 0
     assert shop("config", "show", "--json").json["items"][0]["value"] == "-5"
+
+
+def test_what_changes_nothing_is_said_to_change_nothing(shop: Callable[..., Result]) -> None:
+    shop("config", "set", "a=1", "--publish")
+    assert "shop: 1 value staged, 1 value unchanged (a, b)" in shop("config", "set", "a=1", "b=2").out
+    shop("config", "publish")
+    assert shop("config", "publish").out == "shop: nothing is staged, version 3 stays\n"
+    assert shop("config", "unset", "nowhere").out == "shop: 0 values staged, 1 value unchanged (nowhere)\n"
+
+
+def test_a_secret_comes_by_standard_input(shop: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("planted=1\n"))
+    assert "planted" not in shop("config", "set", "db:password", "--stdin").out
+    assert shop("config", "show", "--reveal", "--json").json["items"][0]["new_value"] == "planted=1"
+    assert shop("config", "set", "a=1", "--stdin").code == 2
 
 
 def test_a_deleted_key_is_gone_after_publishing(shop: Callable[..., Result]) -> None:
@@ -157,3 +176,29 @@ def test_the_only_application_needs_no_name(shop: Callable[..., Result], monkeyp
     assert result.code == 2
     assert "other" in result.err
     assert "shop" in result.err
+
+
+def _raw(*words: str, stdout: int, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stardust_auto.ctl", *words],
+        env=os.environ | more,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_output_that_cannot_take_it_is_no_traceback(shop: Callable[..., Result]) -> None:
+    shop("config", "set", "greeting=你好", "--publish")
+    ascii_only = _raw("config", "show", stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert ascii_only.returncode == 0
+    assert "\\u4f60" in ascii_only.stdout
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        gone = _raw("config", "show", "--json", stdout=writer)
+    finally:
+        os.close(writer)
+    assert "Traceback" not in gone.stderr

@@ -56,6 +56,11 @@ def test_warnings_fail_only_when_asked_to(shop: Callable[..., Result], program: 
     assert shop("config", "check", program, "--strict").code == 1
 
 
+def test_what_needs_a_restart_is_said(shop: Callable[..., Result], program: str) -> None:
+    shop("config", "set", "workers=4", "discount=1")
+    assert "warning: workers: takes effect after a restart\n" in shop("config", "check", program).out
+
+
 def test_show_tells_where_each_value_comes_from(
     shop: Callable[..., Result], program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +82,7 @@ def test_explain_is_about_one_setting_or_all(shop: Callable[..., Result], progra
     shop("config", "set", "discount=20", "--publish")
     one = shop("config", "explain", program, "discount")
     assert one.out == 'discount = 20   from stardust shop v2 key "discount"\n  shadowed: default = 0\n'
-    assert shop("config", "explain", program).out.count(" from ") == 5
+    assert shop("config", "explain", program).out.count(" from ") == 6
     wrong = shop("config", "explain", program, "databse.pool")
     assert wrong.code == 2
     assert "did you mean 'database.pool'?" in wrong.err
@@ -97,7 +102,7 @@ def test_the_difference_in_settings_not_in_keys(shop: Callable[..., Result], pro
 
 def test_keys_need_no_server(ctl: Callable[..., Result], program: str) -> None:
     rows = ctl("config", "keys", program, "--json").json
-    assert [row["key"] for row in rows] == ["database:host", "database:pool", "discount", "api_key", None]
+    assert [row["key"] for row in rows] == ["database:host", "database:pool", "discount", "api_key", None, "workers"]
     assert "database:pool" in ctl("config", "keys", program).out
     assert ctl("config", "keys", program, "--format", "md").out.startswith("### Settings\n")
 
