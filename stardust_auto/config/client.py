@@ -105,10 +105,7 @@ class ConfigClient:
 
     def _reset_in_child(self) -> None:
         """The child keeps the values and asks anew on first use: its session is another one."""
-        loaded = self._loaded.is_set()
         self._reset()
-        if loaded:
-            self._loaded.set()
         self._running = False
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -119,6 +116,7 @@ class ConfigClient:
             if self._running:
                 return
             self._running = True
+            self._loaded.clear()  # what was loaded before a stop may be old by now
             if self._cache is not None and self._snapshot.origin == "none":
                 self._cached = self._cache.load()
                 if self._cached is not None:
