@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import os
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(options, folder)
     except OSError as exc:
         _say(f"the server cannot start: {exc}")
+        return 1
+    except sqlite3.Error as exc:
+        _say(f"the server cannot start: {folder / 'stardust.db'}: {exc}")
         return 1
 
 

@@ -56,7 +56,11 @@ class EmbeddedServer:
         """
         self._listener = bind(*self._address)
         self.url = url_of(self._listener)
-        self.store = Store(self._folder, self._settings, self._clock)
+        try:
+            self.store = Store(self._folder, self._settings, self._clock)
+        except BaseException:
+            self._listener.close()
+            raise
         self._server, self.services = self._build()
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="stardust-server", daemon=True)

@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -162,32 +162,78 @@ def _start(path: Path) -> LocalServer:
     log = path / "server.log"
     with _log_file(log) as stream:
         offset = stream.tell()
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            _command(path),
-            cwd=path,  # not the program's directory: a module there could hide one of ours
-            env=_environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            close_fds=True,
-            start_new_session=os.name != "nt",
-            creationflags=0x00000208 if os.name == "nt" else 0,  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
-        )
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        server = read_local_server(path)
-        if server is not None:
-            if server.pid == process.pid:
-                process.returncode = 0  # it lives on by itself: no warning about a child that was left alone
-            return server
-        if process.poll() is not None:
-            server = read_local_server(path)  # another server has this folder: slow to answer, but there
+        watch = _Watch(path, stream)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            stopped = watch.ended()  # asked first: a server that wrote its address and stopped then is not missed
+            server = read_local_server(path)
             if server is not None:
                 return server
-            raise RuntimeError(f"the local server stopped at once: {_last_line(log, offset)}")
-        time.sleep(0.03)
-    process.terminate()
+            if stopped:
+                raise RuntimeError(f"the local server stopped at once: {_last_line(log, offset)}")
+            time.sleep(0.03)
+    finally:
+        watch.close()
     raise RuntimeError(f"the local server did not answer within {_START_SECONDS:.0f} s; see {log}")
+
+
+class _Watch:
+    """Starts the server and tells whether it has ended.
+
+    It is no child of ours: the launcher becomes the program, and a program may count its children. It holds one end of
+    a pipe for as long as it lives.
+    """
+
+    def __init__(self, path: Path, log: IO[bytes]) -> None:
+        options: dict[str, Any] = {
+            "cwd": path,  # not the program's directory: a module there could hide one of ours
+            "env": _environment(os.environ),
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": log,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watched = -1
+        if sys.platform == "win32":
+            flags = 0x00000208  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
+            self._process = subprocess.Popen(_command(path), creationflags=flags, **options)  # noqa: S603 - our own interpreter
+            return
+        import fcntl
+
+        self._watched, low = os.pipe()
+        held = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 10)  # not one of the standard three, if those were closed
+        os.close(low)
+        try:
+            subprocess.run(  # noqa: S603 - our own interpreter
+                _command(path),
+                start_new_session=True,
+                pass_fds=[held],
+                timeout=_START_SECONDS,
+                check=False,
+                **options,
+            )
+        except subprocess.TimeoutExpired as exc:
+            self.close()
+            raise RuntimeError(f"{sys.executable} does not start within {_START_SECONDS:.0f} s") from exc
+        finally:
+            os.close(held)
+        os.set_blocking(self._watched, False)
+
+    def ended(self) -> bool:
+        """Whether the server is gone."""
+        if self._process is not None:
+            return self._process.poll() is not None
+        try:
+            return os.read(self._watched, 1) == b""
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        """Look no longer."""
+        if self._watched >= 0:
+            os.close(self._watched)
+            self._watched = -1
 
 
 def _log_file(path: Path) -> IO[bytes]:
@@ -213,8 +259,9 @@ def _last_line(path: Path, offset: int) -> str:
 def _command(path: Path) -> list[str]:
     # The package is found even when it is installed nowhere; it comes last, so it hides nothing.
     package_root = str(Path(__file__).resolve().parents[2])
+    detach = "" if os.name == "nt" else "import os; os.fork() and os._exit(0); "
     code = (
-        f"import sys; sys.path[:] = [*filter(None, sys.path), {package_root!r}]; "
+        f"{detach}import sys; sys.path[:] = [*filter(None, sys.path), {package_root!r}]; "
         "from stardust_auto.server.__main__ import main; sys.exit(main())"
     )
     options = ["--data", str(path), "--port", str(DEFAULT_PORT), "--any-port", "--idle-exit", str(IDLE_SECONDS)]

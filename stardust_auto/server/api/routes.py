@@ -84,9 +84,8 @@ async def dispatch(request: Request, parts: Services) -> Response:
     call = read_call(request, await request.body(), parts)
     try:
         if route.waits is not None:
-            data = await route.waits(call)
-        else:
-            data = await run_in_threadpool(route.handler or health.root, call)
+            return success(await route.waits(call))
+        return await run_in_threadpool(_answer, route, call)
     except CallError as exc:
         return failure(exc)
     except ProblemError as exc:
@@ -94,6 +93,11 @@ async def dispatch(request: Request, parts: Services) -> Response:
     except Exception:  # noqa: BLE001 - whatever a handler does, the server answers and goes on
         _log.exception("%s %s failed", request.method, path)
         return failure(CallError(500, "internal error of the server"))
+
+
+def _answer(route: _Route, call: Call) -> Response:
+    """In a thread: neither the work nor the writing of a large answer may hold up other connections."""
+    data = route.handler(call) if route.handler is not None else None
     if not route.bare:
         return success(data)
     return json_response(data) if data is not None else Response(b"", 200)

@@ -116,15 +116,17 @@ class Pages:
         path: Mapping[str, str],
         failed: CallError | None = None,
     ) -> Response:
-        try:
-            page = await run_in_threadpool(make, self._services, path, dict(request.query_params))
-        except CallError as exc:
-            status = exc.code if 400 <= exc.code < 500 else 500
-            return self.render(request, "error.html", status, session, error=exc.message)
-        if failed is None:
-            return self.render(request, page.template, 200, session, **page.values)
-        status = failed.code if 400 <= failed.code < 500 else 500
-        return self.render(request, page.template, status, session, **{**page.values, "error": failed.message})
+        def work() -> Response:
+            try:
+                page = make(self._services, path, dict(request.query_params))
+            except CallError as exc:
+                return self.render(request, "error.html", _status(exc), session, error=exc.message)
+            if failed is None:
+                return self.render(request, page.template, 200, session, **page.values)
+            values = {**page.values, "error": failed.message}
+            return self.render(request, page.template, _status(failed), session, **values)
+
+        return await run_in_threadpool(work)
 
     def form(
         self,
@@ -189,6 +191,10 @@ class Pages:
         body = await run_in_threadpool((_HERE / "static" / name).read_bytes)
         headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         return Response(body, media_type=kind, headers=headers)
+
+
+def _status(error: CallError) -> int:
+    return error.code if 400 <= error.code < 500 else 500
 
 
 async def _fields(request: Request) -> dict[str, str]:

@@ -73,7 +73,7 @@ def _endpoint(
         try:
             body = _object(request, await request.body()) if method != "GET" else {}
             call = admin.AdminCall(services, request.path_params, dict(request.query_params), body)
-            return json_response(await run_in_threadpool(handlers[method], call))
+            return await run_in_threadpool(lambda: json_response(handlers[method](call)))
         except CallError as exc:
             return json_response({"error": exc.message}, exc.code if 400 <= exc.code < 500 else 500)
         except Exception:  # noqa: BLE001 - whatever a handler does, the server answers and goes on
