@@ -284,7 +284,9 @@ class Connection:
         if self._transport is None:
             self._transport = Transport(self.servers, own_user_agent())
         if body is not None:
-            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+                "utf-8", "replace"
+            )
             content_type = "application/json"
         request = Request(method, path, data, content_type, params, repeatable)
         left = deadline - self._clock()

@@ -49,7 +49,7 @@ class Session:
     """
 
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[tuple[str, ...], str], Session]] = weakref.WeakValueDictionary()
-    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+    _shared_lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(
         self,
@@ -95,14 +95,17 @@ class Session:
 
     def _after_fork(self) -> None:
         # Only fresh objects: the child logs in as another instance when it starts the session itself.
-        type(self)._shared_lock = threading.Lock()
+        type(self)._shared_lock = threading.RLock()
+        self._started = False
+        self._desk.fresh()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._greeted = False
         self._connection.fresh()
         self._heartbeat.fresh()
-        self._desk.fresh()
         if self._push is not None:
             self._push.fresh()
-        self._started = False
-        self._greeted = False
 
     @classmethod
     def acquire(
@@ -209,7 +212,7 @@ class Session:
             return
         self._started = True
         if self._connection.state is State.STOPPED:
-            self._connection.fresh()
+            self._start_over()
         self._worker.add(self._heartbeat)
         self._worker.add(self._desk)
         if self._push is not None:

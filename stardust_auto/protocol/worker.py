@@ -51,7 +51,8 @@ class Worker:
         after_fork_in_child(self._fresh)
 
     def _fresh(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a finaliser may schedule something while this thread is in here.
+        self._lock = threading.RLock()
         self._tasks: set[Task] = set()
         self._due: dict[Task, float] = {}
         self._heap: list[tuple[float, int, Task]] = []
