@@ -1,0 +1,67 @@
+"""docs/settings.md, run from top to bottom: Python blocks, the stardustctl lines, and what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stardust_auto.server import EmbeddedServer
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "settings.md"
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[tuple[int, str, str]]:
+    """Line number, language and content of each block."""
+    return [(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in _BLOCK.finditer(text)]
+
+
+def run_console(script: str, server: EmbeddedServer) -> None:
+    for line in script.splitlines():
+        command = shlex.split(line)
+        assert command[0] == "stardustctl", line
+        result = subprocess.run(
+            [sys.executable, "-m", "stardust_auto.ctl", *command[1:]],
+            env={**os.environ, "STARDUST_ADMIN_KEY": server.key},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.timeout(180)
+def test_the_guide_runs_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SHOP_DATABASE__HOST", "SHOP_API_KEY", "SHOP_DATABASE__POOL"):
+        monkeypatch.setenv(name, "")  # so that what the guide sets is undone
+        monkeypatch.delenv(name)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer())
+        monkeypatch.setenv("STARDUST_SERVER", server.url)
+        monkeypatch.setenv("STARDUST_APP_ID", "shop")
+        namespace: dict[str, Any] = {"__name__": "guide"}
+        out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        for number, language, content in blocks(DOCUMENT.read_text(encoding="utf-8")):
+            where = f"{DOCUMENT.name}:{number}"
+            if language == "python":
+                code = compile("\n" * number + content, str(DOCUMENT), "exec", dont_inherit=True)
+                exec(code, namespace)
+            elif language == "text":  # all that was printed since the last such block
+                assert out.getvalue() == content, where
+                out.seek(0)
+                out.truncate()
+            elif language == "bash":
+                run_console(content, server)
+            else:
+                assert language == "console", where
+        assert out.getvalue() == ""
