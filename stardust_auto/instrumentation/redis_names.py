@@ -48,6 +48,8 @@ class CommandNames(dict[Any, str]):
         self._names = redis_names(address)
 
     def __missing__(self, command: Any) -> str:
+        if not isinstance(command, (str, bytes)):
+            return self._names["(none)"]
         word = command_word((command,))
         name = self._names[word]
         if word in _MAY_BLOCK or word in _CONTAINERS:
@@ -87,7 +89,8 @@ def command_word(args: tuple[Any, ...]) -> str:
     return first
 
 
-_by_pool: dict[int, tuple[Any, CommandNames]] = {}
+#: id of a live connection pool -> (weak reference that removes the entry, names).
+BY_POOL: dict[int, tuple[Any, CommandNames]] = {}
 _shared: dict[str, CommandNames] = {}
 
 
@@ -97,7 +100,7 @@ def names_of(client: Any) -> CommandNames:
     if pool is None:
         pool = getattr(client, "nodes_manager", None) or client
     key = id(pool)
-    known = _by_pool.get(key)
+    known = BY_POOL.get(key)
     if known is not None:
         return known[1]
     address = address_of(pool)
@@ -107,10 +110,10 @@ def names_of(client: Any) -> CommandNames:
             _shared.clear()
         names = _shared[address] = CommandNames(address)
     try:
-        reference = weakref.ref(pool, lambda _gone: _by_pool.pop(key, None))
+        reference = weakref.ref(pool, lambda _gone: BY_POOL.pop(key, None))
     except TypeError:  # a pool of somebody's own without weak references: looked at each time
         return names
-    _by_pool[key] = (reference, names)
+    BY_POOL[key] = (reference, names)
     return names
 
 

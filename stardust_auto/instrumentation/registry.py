@@ -117,6 +117,7 @@ class Registry:
             self._rule = PropagationRule(settings.propagate_to, [host.partition(":")[0] for host in hosts])
         on = patches.name not in self._disabled and settings.instrumented(patches.name)
         patches.tracer = self._tracer if on else None
+        patches.faults = 0
         patches.propagation = self._rule
 
     # -- hooks -------------------------------------------------------------------------------------------------------
@@ -200,7 +201,6 @@ class Registry:
             return False
         self._disabled.pop(name, None)
         patches = self.patches(name)
-        patches.faults = 0
         self._equip(patches)
         for target, integration in self._targets.items():
             if integration == name and target in sys.modules:

@@ -35,7 +35,13 @@ def _send(patches: Patches) -> Callable[[Any], Any]:
             # A redirect is sent with a copy of the request, which shares its hooks; a request made by a hook has its own.
             if type(parent) is HttpSpan and parent.hooks is hooks and hooks is not None and not parent.ended:
                 return plain(self, *args, **kwargs)
-            span = open_span(patches, parent, request.method, url, hooks, request.body)
+            try:
+                span = open_span(
+                    patches, parent, getattr(request, "method", ""), url, hooks, getattr(request, "body", None)
+                )
+            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                patches.fault(fault)
+                return plain(self, *args, **kwargs)
             token = current_span.set(span)
             try:
                 response = plain(self, *args, **kwargs)
@@ -48,7 +54,7 @@ def _send(patches: Patches) -> Callable[[Any], Any]:
                 if response is not None:
                     span.answered(response.status_code, response.reason)
                     span.redirects = len(response.history)
-            except Exception as fault:  # noqa: BLE001 - a response of some other adapter; counted
+            except Exception as fault:  # noqa: BLE001 - a response of somebody's own; counted
                 patches.fault(fault)
             span.finish()
             return response

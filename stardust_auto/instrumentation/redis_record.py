@@ -1,0 +1,50 @@
+"""A finished Redis call handed to the tracer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.instrumentation.redis_names import BY_POOL, describe, names_of
+
+if TYPE_CHECKING:
+    from stardust_auto.instrumentation.patches import Patches
+
+
+def record_command(patches: Patches, client: Any, args: tuple[Any, ...], start: int, parent: Any, error: Any) -> None:
+    """One command."""
+    try:
+        tracer = patches.tracer
+        if tracer is not None:
+            known = BY_POOL.get(id(getattr(client, "connection_pool", None)))
+            names = known[1] if known is not None else names_of(client)
+            tracer.record(names.name(args), start, parent, describe, (names.address, (args,)), error)
+    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+        patches.fault(fault)
+
+
+def record_pipeline(
+    patches: Patches, client: Any, stack: Any, start: int, parent: Any, result: Any, error: Any
+) -> None:
+    try:
+        tracer = patches.tracer
+        if tracer is None:
+            return
+        names = names_of(client)
+        failed = [item for item in result if isinstance(item, Exception)] if result is not None else ()
+        conflict = type(error).__name__ == "WatchError"  # another client was quicker: the program tries again
+        about = (names.address, stack, len(failed), conflict)
+        error = None if conflict else error or (failed[0] if failed else None)
+        tracer.record(names["PIPELINE"], start, parent, describe, about, error, len(stack))
+    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+        patches.fault(fault)
+
+
+def stack_of(pipeline: Any) -> Any:
+    """The queued commands: a list that the pipeline replaces, and does not empty, when it is done."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    return pipeline.command_stack if strategy is None else strategy.command_queue
+
+
+def tolerant(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether ``execute`` hands errors of single commands back in its result (``raise_on_error=False``)."""
+    return not (args[0] if args else kwargs.get("raise_on_error", True))
