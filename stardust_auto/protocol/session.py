@@ -199,6 +199,11 @@ class Session:
         return self._connection.clock_offset_ms
 
     @property
+    def period(self) -> int:
+        """Seconds between two heartbeats, as the server wants it."""
+        return self._connection.period
+
+    @property
     def server(self) -> str:
         """The address in use."""
         return self._connection.servers.active.url
