@@ -161,6 +161,23 @@ def test_what_the_pages_show(platform: Platform, browser: Browser) -> None:
     browser.get("/console/config/nobody", 404)
 
 
+def test_who_has_the_published_version(platform: Platform, browser: Browser) -> None:
+    for number in range(9):
+        token = platform.login("demo", f"a@{number}")
+        platform.data(
+            "/Config/GetAll", {"AppId": "demo", "Version": 0, "UsedKeys": "Greeting", "MissedKeys": "nope"}, token
+        )
+        if number < 7:
+            platform.get("/App/Logout?reason=over", token)
+    platform.publish("demo", greeting="hello")
+    page = browser.get("/console/config/demo")
+    assert "0 / 2 instances have this version" in page
+    assert "Missed keys: nope" in page
+    platform.data("/Config/GetAll", {"AppId": "demo", "Version": 1}, token)
+    assert "1 / 2 instances have this version" in browser.get("/console/config/demo")
+    assert "+ 2 earlier instances" in browser.get("/console/apps/demo")
+
+
 def test_every_text_of_the_templates_is_translated() -> None:
     templates = list((Path(i18n.__file__).parent / "templates").glob("*.html"))
     assert len(templates) > 5

@@ -105,6 +105,8 @@ _ZH = {
     "Others may refer to it by ${key@application}": "允许其它应用以 ${key@应用} 引用",
     "Quoted applications, one in a line": "引用的应用，每行一个",
     "Give each instance a NewLife.WorkerId": "为每个实例分配 NewLife.WorkerId",
+    "instances have this version": "个实例已获取此版本",
+    "earlier instances": "个更早的实例",
     "Used keys": "使用的键",
     "Missed keys": "缺失的键",
     "Saved.": "已保存。",

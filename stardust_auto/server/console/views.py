@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COLOURS = 8
 _TICKS = 5
 _DEPTH = 20
+_GONE = 5  # instances that are off line: the latest ones only
 _WIDTH = 1000.0
 
 
@@ -93,12 +94,16 @@ def application(services: Services, path: Mapping[str, str], query: Mapping[str,
     most = max((row["cost"] for row in operations), default=0)
     for row in operations:
         row["share"] = round(_WIDTH * row["cost"] / most) if most else 0
+    instances: list[dict[str, Any]] = admin.app_object(services, app)["instances"]
+    gone = [item for item in instances if not item["online"]]
+    shown = [item for item in instances if item["online"] or item in gone[:_GONE]]
     return Page(
         "app.html",
         {
             "section": "apps",
             "app": app,
-            "instances": admin.app_object(services, app)["instances"],
+            "instances": shown,
+            "hidden": len(instances) - len(shown),
             "operations": operations,
             "minutes": int(minutes),
             "traces": services.store.trees.recent(app=app.name, limit=10),
@@ -163,10 +168,10 @@ def config(services: Services, path: Mapping[str, str], query: Mapping[str, str]
     staged = [item for item in services.store.configs.items(app) if item["pending"]]
     used: set[str] = set()
     missed: set[str] = set()
-    for instance in services.store.instances.of(app.id):
-        if instance["online"]:
-            used.update(part for part in instance["used_keys"].split(",") if part)
-            missed.update(part for part in instance["missed_keys"].split(",") if part)
+    readers = [item for item in services.store.instances.of(app.id) if item["online"] and item["config_version"]]
+    for instance in readers:
+        used.update(part.lower() for part in instance["used_keys"].split(",") if part)
+        missed.update(part for part in instance["missed_keys"].split(",") if part)
     return Page(
         "config.html",
         {
@@ -175,7 +180,9 @@ def config(services: Services, path: Mapping[str, str], query: Mapping[str, str]
             "config": found,
             "staged": staged,
             "history": services.store.releases.history(app, 50),
-            "used": sorted(used),
+            "used": used,
             "missed": sorted(missed),
+            "readers": len(readers),
+            "current": sum(1 for item in readers if item["config_version"] >= found["version"]),
         },
     )
