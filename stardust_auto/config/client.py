@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from stardust_auto.config import hints
 from stardust_auto.config.cache import DiskCache
 from stardust_auto.config.dispatch import Dispatcher
+from stardust_auto.config.keys import normalise
 from stardust_auto.config.log import logger
 from stardust_auto.config.pull import Pull, UsedKeys
 from stardust_auto.config.schedule import Schedule
-from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.config.snapshot import WORKER_ID, RawSnapshot, make_snapshot
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
 from stardust_auto.protocol.worker import process_worker
 from stardust_auto.tracing.forksafe import after_fork_in_child
@@ -168,7 +169,7 @@ class ConfigClient:
 
     def wait_loaded(self, timeout: float) -> bool:
         """Wait for the first answer of the center, at most ``timeout`` seconds."""
-        if self.poll():
+        if self.poll() or process_worker().is_current_thread:  # who fetches cannot wait for itself
             return self._loaded.is_set()
         return self._loaded.wait(timeout)
 
@@ -231,12 +232,12 @@ class ConfigClient:
     def get(self, key: str, default: str | None = None) -> str | None:
         """The value of ``key`` in any spelling (``Db:Host``, ``db.host``), else ``default``."""
         view = self._snapshot.view()
-        from stardust_auto.config.keys import normalise
-
         value = view.variables.get(key.lower())
         value = view.variables.get(normalise(key)) if value is None else value
         if self._keys is not None:
             self._keys.use(key)
+        if value is None and key.lower() == WORKER_ID:
+            value = self._snapshot.worker_id
         return default if value is None else value
 
     def get_int(self, key: str, default: int = 0) -> int:

@@ -49,6 +49,7 @@ class Follower(Generic[T]):
         self._dispatcher = Dispatcher("stardust-settings-callbacks")
         self._rejections: tuple[Callable[[InvalidSettings], object], ...] = ()
         self._deadline: float | None = None
+        self._closed = False
         self._reset()
         after_fork_in_child(self._reset_in_child)
 
@@ -58,26 +59,29 @@ class Follower(Generic[T]):
     def _reset_in_child(self) -> None:
         self._reset()
         self._holder.reset_lock()
-        self._snapshot = None
+        if not self._closed:
+            self._snapshot = None
         self._deadline = None
 
     def close(self) -> None:
         """Stop following the center. The last settings stay readable; ``start`` follows again."""
         with self._lock:
             feed, self._feed = self._feed, None
-            self._snapshot = None
+            self._snapshot = self._holder.settings
+            self._closed = True
             self._deadline = None
         if feed is not None:
             feed.unsubscribe(self._offer)
             if self._given is None:
                 shared.release_client(feed)
 
-    def _first(self, timeout: float) -> T:
+    def _first(self, timeout: float, *, again: bool = False) -> T:
+        self._holder.parse_command_line()
         feed = self._follow()
         if self._deadline is None:
             self._deadline = time.monotonic() + timeout
         by_hand = feed is not None and feed.poll()
-        if feed is not None and self._holder.settings is None:
+        if feed is not None and (again or self._holder.settings is None):
             feed.wait_loaded(max(0.0, self._deadline - time.monotonic()))
         with self._holder.lock:
             settings = self._holder.settings
@@ -143,8 +147,8 @@ class Follower(Generic[T]):
             if holder.settings is None:
                 try:
                     holder.accept_first(raw)
-                except InvalidSettings:
-                    return False  # the thread that waits for the first state tells it
+                except Exception:  # noqa: BLE001 - whatever it is, the thread that waits for the first state runs into it too
+                    return False
                 return True
             before = holder.rejection
             accepted = holder.offer(raw, force)

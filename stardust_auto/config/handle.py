@@ -191,8 +191,11 @@ class Live(Follower[T]):
 
     def start(self, timeout: float | None = None) -> T:
         """Load now instead of at the first read, waiting ``timeout`` seconds for the center. Same errors as :attr:`current`."""
-        snapshot = self._snapshot
-        return snapshot if snapshot is not None else self._first(self._timeout if timeout is None else timeout)
+        snapshot, closed = self._snapshot, self._closed
+        if snapshot is not None and not closed:
+            return snapshot
+        self._closed = False
+        return self._first(self._timeout if timeout is None else timeout, again=closed)
 
     async def start_async(self, timeout: float | None = None) -> T:
         """``start`` without blocking the event loop, which then also runs the async callbacks."""

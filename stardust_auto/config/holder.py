@@ -56,6 +56,13 @@ class SnapshotHolder(Generic[T]):
         self.lock = threading.RLock()
         self._building = False
 
+    def parse_command_line(self) -> None:
+        """Parse the command line, once, in the thread that reads first: ``--help`` and bad arguments end the process there."""
+        with self.lock:
+            if not self._cli_parsed:
+                self._cli = parse_command_line(self.settings_cls)
+                self._cli_parsed = True
+
     # -- building ---------------------------------------------------------------------------------------------------
 
     def _build(self, raw: RawSnapshot) -> Built[T]:
@@ -63,9 +70,6 @@ class SnapshotHolder(Generic[T]):
             raise RuntimeError(f"{self.settings_cls.__name__} reads its own live handle while it is being validated")
         self._building = True
         try:
-            if not self._cli_parsed:
-                self._cli = parse_command_line(self.settings_cls)
-                self._cli_parsed = True
             self._check_keys(raw)
             return build(self.settings_cls, raw, self._init, self._cli)
         finally:

@@ -13,14 +13,14 @@ OnUnavailable = Literal["cache-then-defaults", "cache", "fail"]
 
 
 class StardustConfigDict(SettingsConfigDict, total=False):
-    """``SettingsConfigDict`` plus the options of the center. All are optional; the ``STARDUST_*`` variables win over none of them."""
+    """``SettingsConfigDict`` plus the options of the center, all optional. ``STARDUST_SERVER`` and ``STARDUST_SCOPE`` outrank theirs."""
 
     stardust_app: str
     """Application whose map is read. Default: ``STARDUST_APP_ID``, else the program's name."""
     stardust_server: str
-    """Address of the center, several with commas. Default: ``STARDUST_SERVER``; without any, nothing remote happens."""
+    """Address of the center where ``STARDUST_SERVER`` is not set, several with commas. Without any, nothing remote happens."""
     stardust_scope: str
-    """Scope such as ``dev`` or ``prod``. Default: ``STARDUST_SCOPE``, else the server's rules decide."""
+    """Scope such as ``dev`` or ``prod`` where ``STARDUST_SCOPE`` is not set. Without any, the server's rules decide."""
     stardust_key_prefix: str
     """Only the remote keys below this prefix count, and are named without it: ``"shop:"``."""
     stardust_on_unavailable: OnUnavailable

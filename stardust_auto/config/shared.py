@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+import weakref
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.errors import ConfigUnavailable
@@ -21,6 +23,7 @@ START_TIMEOUT = 3.0
 
 _clients: dict[tuple[object, ...], ConfigClient] = {}
 _users: dict[int, int] = {}
+_deadlines: weakref.WeakKeyDictionary[ConfigClient, float] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 _warned: set[str] = set()
 
@@ -35,19 +38,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
-    """The center that a class reads: its own options, else the environment. ``None``: nothing is configured, or it is switched off."""
+    """The center that a class reads. ``None``: nothing is configured, or it is switched off.
+
+    Where it is and which scope counts is a matter of the deployment, so ``STARDUST_SERVER`` and ``STARDUST_SCOPE`` outrank the class's
+    own options; which application's map it reads is the class's to say.
+    """
     from stardust_auto.environment import AgentSettings, SettingError, parse_servers, program_name
 
     config = settings_cls.model_config
     try:
-        given = config.get("stardust_server")
+        outside = AgentSettings.from_environ()
+        given = str(config.get("stardust_server") or "")
         settings = AgentSettings.from_environ(
-            servers=parse_servers(str(given)) if given else None,
-            app_id=config.get("stardust_app") or None,
-            scope=config.get("stardust_scope") or None,
+            servers=outside.servers or (parse_servers(given) if given else None),
+            app_id=config.get("stardust_app") or outside.app_id or program_name(),
+            scope=outside.scope or config.get("stardust_scope"),
         )
-        if not settings.app_id:
-            settings = AgentSettings.from_environ(servers=settings.servers, app_id=program_name(), scope=settings.scope)
     except (SettingError, ValueError) as error:
         text = str(error)
         if text not in _warned:
@@ -101,7 +107,9 @@ def first_snapshot(settings_cls: type[BaseSettings]) -> RawSnapshot:
         return EMPTY
     config = settings_cls.model_config
     client.start()
-    client.wait_loaded(float(config.get("stardust_start_timeout", START_TIMEOUT)))  # type: ignore[arg-type]  # our own option
+    timeout = float(config.get("stardust_start_timeout", START_TIMEOUT))  # type: ignore[arg-type]  # our own option
+    deadline = _deadlines.setdefault(client, time.monotonic() + timeout)  # a dead server costs this once, not each time
+    client.wait_loaded(max(0.0, deadline - time.monotonic()))
     return allowed(client, str(config.get("stardust_on_unavailable", "cache-then-defaults")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from config_center import ScriptedCenter, failure, wait_for
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError, field_validator
 
 from stardust_auto.config import (
     ConfigClient,
@@ -425,8 +427,10 @@ def test_start_close_start(center: ScriptedCenter, monkeypatch: pytest.MonkeyPat
     handle.close()
     assert handle.status.state == "OFF"
     center.version, center.values = 2, {"a": "two"}
-    assert handle.start().a in ("one", "two")
-    assert wait_for(lambda: handle.current.a == "two")
+    asked = len(center.requests)
+    assert handle.current.a == "one"  # still readable, and nobody is asked
+    assert len(center.requests) == asked
+    assert handle.start().a == "two"
     handle.close()
     handle.close()
     assert wait_for(lambda: not any(thread.name == "stardust" for thread in threading.enumerate()))
@@ -481,8 +485,6 @@ def test_a_bad_variable_of_ours_is_one_line_and_the_program_runs(
 
 
 def test_a_dead_server_costs_the_start_its_time_limit_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     monkeypatch.setenv("STARDUST_SERVER", "http://127.0.0.1:9")
     handle = live(Shop, start_timeout=0.3)
     start = time.monotonic()
@@ -536,3 +538,78 @@ def test_the_copy_holds_the_map_and_nothing_else(center: ScriptedCenter) -> None
     data = json.loads(path.read_text())
     assert data["values"] == {"a": "remote"}
     assert not re.search(r"s3cret|token", path.read_text())
+
+
+def test_the_command_line_is_parsed_by_the_reader(center: ScriptedCenter) -> None:  # config.md case 51
+    code = _center_code(
+        center,
+        """
+        class Arguments(StardustSettings):
+            model_config = StardustConfigDict(cli_parse_args=True, stardust_app="shop")
+            level: str = "info"
+
+        print(live(Arguments).current.level)
+        """,
+    )
+    for arguments, output, returncode in ((["--level", "debug"], "debug\n", 0), (["--nothing"], "", 2)):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "STARDUST_SERVER": center.url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (result.stdout, result.returncode) == (output, returncode)
+        assert ("unrecognized arguments" in result.stderr) == bool(returncode)
+
+
+def test_an_unexpected_error_of_the_first_build_reaches_the_reader(
+    center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
+) -> None:
+    class Broken(StardustSettings):
+        value: int = 1
+
+        @field_validator("value")
+        @classmethod
+        def divide(cls, value: int) -> int:
+            return 1 // value
+
+    monkeypatch.setenv("STARDUST_SERVER", center.url)
+    monkeypatch.setenv("STARDUST_PUSH_ENABLED", "0")
+    center.values = {"value": "0"}
+    handle = live(Broken)
+    start = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        handle.start()
+    assert time.monotonic() - start < 2
+    assert [record for record in lines.records if record.levelno >= logging.WARNING] == []
+    handle.close()
+
+
+def test_the_environment_says_where_the_center_is(center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Placed(StardustSettings):
+        model_config = StardustConfigDict(
+            stardust_server="http://127.0.0.1:9", stardust_scope="prod", stardust_app="own", stardust_start_timeout=5
+        )
+        a: str = ""
+
+    monkeypatch.setenv("STARDUST_SERVER", center.url)
+    monkeypatch.setenv("STARDUST_SCOPE", "dev")
+    monkeypatch.setenv("STARDUST_APP_ID", "process")
+    monkeypatch.setenv("STARDUST_PUSH_ENABLED", "0")
+    handle = live(Placed)
+    handle.start()
+    assert (center.requests[0]["Scope"], center.requests[0]["AppId"]) == ("dev", "own")
+    handle.close()
+
+
+def test_settings_alone_waits_for_a_dead_server_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quick(Shop):
+        model_config = StardustConfigDict(stardust_start_timeout=0.4)
+
+    monkeypatch.setenv("STARDUST_SERVER", "http://127.0.0.1:9")
+    start = time.monotonic()
+    for _ in range(10):
+        assert Quick().a == "default"
+    assert time.monotonic() - start < 2
