@@ -80,17 +80,17 @@ class Account:
         yield self._configured
 
     def accepted(self, credentials: Credentials, reply: LoginReply) -> None:
-        """The server took ``credentials``, and may have issued others."""
+        """The server took ``credentials``, and may have issued others.
+
+        Issued credentials are forgotten only when the configured ones were taken in their place: an application that is
+        disabled for a while is refused, too, and must not lose its secret.
+        """
         if reply.code and reply.secret:
             credentials = Credentials(reply.code, Secret(reply.secret))
             self._store.save(credentials)
-        self._issued = credentials
-
-    def refused(self, credentials: Credentials) -> None:
-        """The server did not take ``credentials``: issued ones are of no use any more."""
-        self._issued = None
-        if credentials is not self._configured:
+        elif credentials is self._configured:
             self._store.forget()
+        self._issued = credentials
 
     def login_request(self, credentials: Credentials, now_ms: int) -> LoginRequest:
         """A login at ``now_ms`` of the *server's* clock, which the salt of the proof is made of."""

@@ -34,6 +34,8 @@ logger = logging.getLogger("stardust_auto")
 CALL_TIMEOUT: Final = 15.0
 _BACKOFF_FIRST: Final = 5.0
 _BACKOFF_LIMIT: Final = 30.0
+#: A refusal lasts until somebody does something about it.
+_REFUSED_LIMIT: Final = 60.0
 _DEFAULT_PERIOD: Final = 60
 #: A clock further off than this is corrected from the HTTP Date header before a login is given up.
 _CLOCK_TOLERANCE_MS: Final = 60_000
@@ -214,12 +216,13 @@ class Connection:
                 except _NotEnabledError:
                     raise  # the credentials are right
                 except ApiError as error:
+                    if error.code not in (401, 403):
+                        raise  # the server's trouble, not that of the credentials
                     refusal = error
                     if not self._correct_clock():
                         break
                 else:
                     return
-            self.account.refused(credentials)
         raise refusal
 
     def _login_with(self, credentials: Credentials, deadline: float) -> None:
@@ -318,7 +321,8 @@ class Connection:
         if self.deadline is not None:
             return  # what does not get through while we stop is no news of the server
         self._failures += 1
-        limit = min(_BACKOFF_LIMIT, _BACKOFF_FIRST * 2 ** min(self._failures - 1, 10))
+        longest = _REFUSED_LIMIT if isinstance(error, ApiError) else _BACKOFF_LIMIT
+        limit = min(longest, _BACKOFF_FIRST * 2 ** min(self._failures - 1, 10))
         delay = max(0.5, self._uniform(0.0, limit))
         retry_after = error.retry_after if isinstance(error, Unavailable) else None
         self._next_attempt = self._clock() + (retry_after or delay)

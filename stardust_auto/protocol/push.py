@@ -149,29 +149,14 @@ class PushSocket:
 class PushHost(Protocol):
     """What the socket needs from its session."""
 
-    def push_url(self) -> str:
-        """The address of the socket on the active server."""
-
-    def push_token(self) -> Secret | None:
-        """The token, or None while the session is not online."""
-
-    def push_period(self) -> int:
-        """Seconds between two text pings."""
-
-    def user_agent(self) -> str:
-        """What we call ourselves."""
-
-    def watch_push(self, sock: socket.socket | None) -> None:
-        """Run the task when ``sock`` can be read."""
-
-    def push_command(self, command: Command) -> None:
-        """A command has arrived."""
-
-    def push_opened(self) -> None:
-        """The socket is open."""
-
-    def push_lost(self, *, reset: bool) -> None:
-        """The socket is gone; ``reset``: it was open and ended without a close frame."""
+    def push_url(self) -> str: ...  # the address of the socket on the active server
+    def push_token(self) -> Secret | None: ...  # None while the session is not online
+    def push_period(self) -> int: ...  # seconds between two text pings
+    def user_agent(self) -> str: ...
+    def watch_push(self, sock: socket.socket | None) -> None: ...  # run the task when the socket can be read
+    def push_command(self, command: Command) -> None: ...
+    def push_opened(self) -> None: ...
+    def push_lost(self, *, reset: bool) -> None: ...  # reset: it was open and ended without a close frame
 
 
 class Push:

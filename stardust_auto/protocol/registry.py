@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
 from stardust_auto.protocol.messages import ServiceInstance, ServiceQuery, ServiceRegistration
@@ -146,7 +146,7 @@ class ServiceRegistry:
         body = query.to_wire() | {"ClientId": self._session.client_id}
         return ServiceInstance.list_from_wire(self._session.call("App/ResolveService", body, timeout=timeout))
 
-    def _signed(self, registration: ServiceRegistration) -> dict[str, object]:
+    def _signed(self, registration: ServiceRegistration) -> dict[str, Any]:
         return registration.to_wire() | {"ClientId": self._session.client_id}
 
     def _withdraw(self, registration: ServiceRegistration, timeout: float) -> None:

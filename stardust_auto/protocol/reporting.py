@@ -109,6 +109,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._queue: deque[_Batch] = deque()
         self._queued_builders = 0
+        self._queued_spans = 0
         self._next: float | None = None
         self._reported = 0
         self._batches = 0
@@ -121,8 +122,7 @@ class Reporter:
     @property
     def counts(self) -> ReportCounts:
         """What was sent, what waits, and what was dropped for which reason."""
-        queued = sum(batch.total for batch in tuple(self._queue))
-        return ReportCounts(self._reported, queued, dict(self._dropped), self._batches, self._trimmed)
+        return ReportCounts(self._reported, self._queued_spans, dict(self._dropped), self._batches, self._trimmed)
 
     def start(self) -> None:
         """To be called with the first span of a process: the first report follows five seconds later."""
@@ -173,17 +173,21 @@ class Reporter:
             batch = self._queue[0]
             if not self._send(batch, [entry.head + "}" for entry in batch.entries]):
                 return False
-            self._queue.popleft()
-            self._queued_builders -= len(batch.entries)
+            self._forget_oldest()
         return bool(self._queue)
 
     def _keep(self, batch: _Batch) -> None:
         self._queue.append(batch)
         self._queued_builders += len(batch.entries)
+        self._queued_spans += batch.total
         while self._queued_builders > MAX_QUEUED_BUILDERS or len(self._queue) > MAX_QUEUED_BATCHES:
-            oldest = self._queue.popleft()
-            self._queued_builders -= len(oldest.entries)
-            self._dropped["queue_full"] += oldest.total
+            self._dropped["queue_full"] += self._forget_oldest().total
+
+    def _forget_oldest(self) -> _Batch:
+        oldest = self._queue.popleft()
+        self._queued_builders -= len(oldest.entries)
+        self._queued_spans -= oldest.total
+        return oldest
 
     def _pack(self, builders: Sequence[BuilderLike]) -> Iterator[tuple[_Batch, list[str]]]:
         entries: list[_Entry] = []
@@ -264,15 +268,19 @@ class Reporter:
         self._batches += 1
         reply = TraceReply.from_wire(data)
         self._keeps_once = reply.batch_id == batch.id
-        self._apply(reply.to_policy())
+        try:
+            self._apply(reply.to_policy())
+        except Exception as error:  # noqa: BLE001 - the report has arrived; whoever applies the policy is at fault
+            self._say_once("policy", f"the server's policy could not be applied: {type(error).__name__}: {error}")
 
     def _drop(self, reason: str, total: int, detail: str) -> None:
         self._dropped[reason] += total
-        if reason not in self._said:
-            self._said.add(reason)
-            logger.warning(
-                "stardust: %d spans not reported (%s): %s; further losses are only counted", total, reason, detail
-            )
+        self._say_once(reason, f"{total} spans not reported ({reason}): {detail}; further losses are only counted")
+
+    def _say_once(self, topic: str, text: str) -> None:
+        if topic not in self._said:
+            self._said.add(topic)
+            logger.warning("stardust: %s", text)
 
     def _drop_too_old(self, batch: _Batch, parts: list[str]) -> list[tuple[_Entry, str]]:
         now = int(time.time() * 1000) + self._session.clock_offset_ms

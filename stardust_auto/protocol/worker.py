@@ -32,8 +32,7 @@ class Task(Protocol):
     """Work for the background thread. Short, never blocking for longer than a call's time-out."""
 
     @property
-    def name(self) -> str:
-        """For log lines."""
+    def name(self) -> str: ...  # for log lines
 
     def run(self) -> float | None:
         """Do what is due; return the seconds to the next run, or None to run only when woken."""
@@ -60,7 +59,7 @@ class Worker:
         self._sockets: dict[Task, socket.socket] = {}
         self._thread: threading.Thread | None = None
         self._waker: socket.socket | None = None
-        self._faulted: set[tuple[Task, type[BaseException]]] = set()
+        self._faulted: set[tuple[str, type[BaseException]]] = set()
 
     @property
     def running(self) -> bool:
@@ -82,7 +81,7 @@ class Worker:
             reader.setblocking(False)
             writer.setblocking(False)
             context = contextvars.Context()
-            thread = threading.Thread(target=context.run, args=(self._loop, reader), name=THREAD_NAME, daemon=True)
+            thread = threading.Thread(target=context.run, args=(self._main, reader), name=THREAD_NAME, daemon=True)
             try:
                 thread.start()
             except RuntimeError:
@@ -155,28 +154,33 @@ class Worker:
             delay = task.run()
         except Exception as error:  # noqa: BLE001 - a task at fault must not stop the others
             delay = _AFTER_FAULT
-            fault = (task, type(error))
+            fault = (task.name, type(error))
             if fault not in self._faulted:
                 self._faulted.add(fault)
                 logger.warning("stardust: %s failed: %s: %s", task.name, type(error).__name__, error)
         if delay is not None:
             self.schedule(task, max(0.0, delay), sooner=True)
 
-    def _loop(self, reader: socket.socket) -> None:
+    def _main(self, reader: socket.socket) -> None:
         current_span.set(SUPPRESSED)
-        # poll() has no kernel state that a forked child would share with its parent, as epoll has.
-        kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
         try:
-            while True:
-                delay = self.run_due()
-                with self._lock:
-                    if not self._tasks:
-                        self._thread = None
-                        return
-                    watched = dict(self._sockets)
-                self._wait(kind, reader, watched, delay)
+            self._loop(reader)
+        except Exception as error:  # noqa: BLE001 - a traceback on the application's stderr would be the only other outcome
+            logger.warning("stardust: the background thread ends: %s: %s", type(error).__name__, error)
         finally:
             reader.close()
+
+    def _loop(self, reader: socket.socket) -> None:
+        # poll() has no kernel state that a forked child would share with its parent, as epoll has.
+        kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
+        while True:
+            delay = self.run_due()
+            with self._lock:
+                if not self._tasks:
+                    self._thread = None
+                    return
+                watched = dict(self._sockets)
+            self._wait(kind, reader, watched, delay)
 
     def _wait(
         self,
@@ -188,8 +192,10 @@ class Worker:
         with kind() as selector:
             selector.register(reader, selectors.EVENT_READ)
             for task, sock in watched.items():
-                if sock.fileno() >= 0:
+                try:
                     selector.register(sock, selectors.EVENT_READ, task)
+                except (OSError, ValueError):
+                    self.schedule(task)  # closed in the meantime: its task will see
             for key, _ in selector.select(delay):
                 if key.data is None:
                     self._drain(reader)

@@ -378,6 +378,18 @@ def test_a_tracer_at_fault_does_not_stop_the_thread(
     assert "reporter failed: RuntimeError: broken" in caplog.text
 
 
+def test_a_policy_that_cannot_be_applied_costs_no_counts(source: Source) -> None:
+    session = StubSession()
+
+    def apply(policy: TracePolicy) -> None:
+        raise RuntimeError("no")
+
+    reporter = Reporter(session, source.take, apply, lambda: 60.0)  # type: ignore[arg-type]  # a stub on purpose
+    source.ready = [builder(f"op{i}", 1) for i in range(1001)]
+    reporter.flush()
+    assert reporter.counts.reported == 1001
+
+
 def test_duck_typed_builders_with_odd_values(source: Source) -> None:
     session = StubSession()
     odd = SimpleNamespace(id="i" * 80, parent_id="i" * 80, trace_id=None, tag="\ud83d", error="\0", flag=999)

@@ -117,6 +117,24 @@ def test_refused_kept_credentials_give_way_to_the_configured_ones(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_an_application_that_is_disabled_for_a_while_keeps_its_secret(
+    server: FaultyServer, new_session: NewSession, tmp_path: Path
+) -> None:
+    first = new_session(server.url)
+    first.start()
+    server.wait_for("app/ping")
+    first.stop()
+    for code in (403, 500):
+        server.answers["app/login"] = lambda handler, code=code: handler.reply(None, code, "disabled")  # type: ignore[misc]  # bound now
+        with pytest.raises(ApiError):
+            new_session(server.url).call("x")
+        (saved,) = (tmp_path / "cache").iterdir()
+        assert server.secret in saved.read_text()
+    del server.answers["app/login"]
+    new_session(server.url).call("App/Ping", {})
+    assert verify_salted(server.of("app/login")[-1].body["Secret"], server.secret, time.time())
+
+
 @pytest.mark.parametrize("spoil", ["not json", "wide rights", "link", "other key", "folder missing"])
 def test_spoilt_credential_files_are_ignored(
     server: FaultyServer, new_session: NewSession, tmp_path: Path, spoil: str
