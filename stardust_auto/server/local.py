@@ -193,7 +193,7 @@ class _Watch:
             "stdout": log,
             "stderr": log,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self._watched = -1
         if sys.platform == "win32":
             flags = 0x00000208  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP

@@ -128,7 +128,7 @@ def bind(body: bytes, parameter: str, fields: Mapping[str, FieldKind]) -> dict[s
         _refuse(
             parameter, "$", "The JSON value could not be converted. Path: $ | LineNumber: 0 | BytePositionInLine: 1."
         )
-    kinds = {name.lower(): (name, kind) for name, kind in fields.items()}
+    kinds: dict[str, tuple[str, FieldKind]] = {name.lower(): (name, kind) for name, kind in fields.items()}
     bound: dict[str, Any] = {}
     for name, member in value.items():
         known = kinds.get(str(name).lower())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -83,11 +84,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """False for what uvicorn takes for a fault: an upgrade that we answer with HTTP 200 (protocol.md §12.1, 4)."""
+    return "without completing handshake" not in record.getMessage()
+
+
 def build(
     store: Store, settings: ServerSettings, listener: socket.socket, on_started: Callable[[], None]
 ) -> tuple[Server, Services]:
     """A server on a bound socket; run it with `server.run(sockets=[listener])`."""
     services = Services(store, settings)
+    logging.getLogger("uvicorn.error").addFilter(_worth_saying)  # the same function each time: added once
     services.port = int(listener.getsockname()[1])
     config = uvicorn.Config(
         create_app(store, settings, services),

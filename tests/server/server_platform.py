@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import requests
+from websockets.sync.client import connect
 
 if TYPE_CHECKING:
     from stardust_auto.server import EmbeddedServer
 
-START = 1_795_494_380_431  # when the recorded .NET client began
+#: Options of `connect`: no proxy of the environment in between (websockets 15 and later look for one).
+DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
 
 
 class Clock:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from server_platform import DIRECT
 from websockets.sync.client import connect
 
 from stardust_auto.server import EmbeddedServer
@@ -125,7 +126,7 @@ def test_every_request_of_the_dotnet_client_is_answered_as_recorded() -> None:
             }
             if response["status"] == 101:
                 address = server.url.replace("http:", "ws:") + request["path"]
-                opened = connect(address, additional_headers=headers, proxy=None, ping_interval=None)
+                opened = connect(address, additional_headers=headers, **DIRECT)
                 socket = stack.enter_context(opened)
                 requests_seen += 1
                 continue

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import requests
-from websockets.exceptions import ConnectionClosed
+from server_platform import DIRECT
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from stardust_auto.server.local import (
@@ -275,8 +276,11 @@ def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> No
     url = line.split()[2]
     assert requests.get(f"{url}/", timeout=5).status_code == 200  # one line, and it does accept connections
     login = requests.post(f"{url}/App/Login", json={"AppId": "demo"}, timeout=5).json()
+    push_url = url.replace("http:", "ws:") + "/App/Notify"
+    with pytest.raises(InvalidStatus), connect(push_url, **DIRECT):
+        pass  # refused, which is not worth a line of log
     header = {"Authorization": f"Bearer {login['data']['token']}"}
-    with connect(url.replace("http:", "ws:") + "/App/Notify", additional_headers=header, proxy=None) as push:
+    with connect(push_url, additional_headers=header, **DIRECT) as push:
         started = time.monotonic()
         process.send_signal(number)
         with pytest.raises(ConnectionClosed) as closed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jwt
 import pytest
+from server_platform import DIRECT
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -143,7 +144,7 @@ def test_forged_tokens_are_refused_everywhere(platform: Platform, clock: Clock) 
 def test_an_upgrade_without_a_good_token_is_http_200_with_code_401(platform: Platform) -> None:  # protocol.md §12.1, 4
     address = platform.url.replace("http:", "ws:") + "/App/Notify"
     for headers in ({}, {"Authorization": "Bearer a.b.c"}):
-        with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=headers, proxy=None):
+        with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=headers, **DIRECT):
             pass
         assert refused.value.response.status_code == 200
         assert json.loads(refused.value.response.body)["code"] == 401

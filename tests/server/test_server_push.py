@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from server_platform import DIRECT
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def notify(platform: Platform, token: str, *, query: bool = False) -> Any:
     address = platform.url.replace("http:", "ws:") + "/App/Notify"
     if query:
-        return connect(f"{address}?Token={token}", proxy=None)
-    return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, proxy=None)
+        return connect(f"{address}?Token={token}", **DIRECT)
+    return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, **DIRECT)
 
 
 def wait_connected(platform: Platform, count: int = 1) -> None:
