@@ -37,6 +37,7 @@ _BACKOFF_LIMIT: Final = 30.0
 #: A refusal lasts until somebody does something about it.
 _REFUSED_LIMIT: Final = 60.0
 _DEFAULT_PERIOD: Final = 60
+_OWN_CALLS: Final = ("App/Login", "App/Ping")
 #: A clock further off than this is corrected from the HTTP Date header before a login is given up.
 _CLOCK_TOLERANCE_MS: Final = 60_000
 
@@ -70,6 +71,7 @@ class Connection:
         self.servers = servers
         self.account = account
         self.on_online: Callable[[bool], None] = lambda _again: None
+        self.on_doubt: Callable[[], None] = lambda: None
         self.on_failed: Callable[[float], None] = lambda _wait: None
         self.on_commands: Callable[[tuple[Command, ...]], None] = lambda _commands: None
         self._clock = clock
@@ -299,7 +301,10 @@ class Connection:
         try:
             reply = self._transport.call(request, token, left, self.account.secrets)
         except Unavailable as error:
-            self._failed(error)
+            if error.may_have_arrived and path not in _OWN_CALLS:
+                self.on_doubt()  # one slow call is no lost server: the heartbeat finds out
+            else:
+                self._failed(error)
             raise
         if token is not None:
             self._token_works = True

@@ -81,6 +81,7 @@ class Session:
         )
         self._connection.on_online = self._on_online
         self._connection.on_failed = self._on_failed
+        self._connection.on_doubt = self.look_after_loss
         self._connection.on_commands = self.take_commands
         self._tasks: list[Task] = []
         self._key: tuple[tuple[str, ...], str] | None = None
@@ -328,8 +329,8 @@ class Session:
         if self._push is not None:
             self.wake(self._push)
 
-    def look_after_loss(self, *, reset: bool) -> None:
-        """The push socket was lost: find out why."""
+    def look_after_loss(self, *, reset: bool = False) -> None:
+        """The push socket or an answer was lost: find out why by a Ping. ``reset``: the socket ended without a word."""
         self._heartbeat.look(reset=reset)
 
     def _on_online(self, again: bool) -> None:

@@ -157,6 +157,38 @@ def test_nothing_keeps_the_interpreter_from_ending(server: FaultyServer, tmp_pat
     run("reporter.start()", server, tmp_path)
 
 
+def test_stop_at_exit(server: FaultyServer, tmp_path: Path) -> None:
+    """As the agent does it: counted a moment before the end, with the thread and without (tracing.md X5)."""
+    run(
+        """
+        import atexit
+        atexit.register(session.stop)
+        reporter.start()
+        wait_online()
+        count("late", 7)
+        """,
+        server,
+        tmp_path,
+    )
+    assert totals(server.calls) == {"late": 7}
+    assert server.count("app/logout") == 1
+
+
+def test_a_short_program_reports_at_exit(server: FaultyServer, tmp_path: Path) -> None:
+    """It ends before the first login is through: the login, the Ping and the report fit into the budget."""
+    run(
+        """
+        import atexit
+        atexit.register(session.stop)
+        count("short", 1)
+        reporter.start()
+        """,
+        server,
+        tmp_path,
+    )
+    assert totals(server.calls) == {"short": 1}
+
+
 def test_a_chosen_client_id_is_not_shared_by_the_children(server: FaultyServer, tmp_path: Path) -> None:
     run(
         """

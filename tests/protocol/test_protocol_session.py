@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -170,6 +171,22 @@ def test_a_cache_folder_that_cannot_be_written(
     session.start()
     server.wait_for("app/ping")
     assert len([line for line in caplog.messages if "cannot keep issued credentials" in line]) == 1
+
+
+def test_a_full_disk(
+    server: FaultyServer,
+    new_session: NewSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    new_session(server.url).call("App/Ping", {})
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len([line for line in caplog.messages if "No space left on device" in line]) == 1
 
 
 def test_the_salt_follows_the_servers_clock(tmp_path: Path) -> None:
@@ -366,6 +383,22 @@ def test_one_line_for_each_change_of_state(tmp_path: Path, caplog: pytest.LogCap
             f"http://127.0.0.1:{port} cannot be reached: Connection refused; trying again in the background",
         ),
     ]
+
+
+def test_one_slow_call_is_no_lost_server(
+    server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stardust_auto")
+    session = new_session(server.url)
+    session.start()
+    server.wait_for("app/ping")
+    server.answers["slow/path"] = lambda handler: handler.reset()
+    for round_number in (2, 3, 4):
+        with pytest.raises(Unavailable):
+            session.call("slow/path", {})
+        server.wait_for("app/ping", round_number)  # asked at once what is the matter
+    assert session.state == "online"
+    assert [record.levelname for record in caplog.records] == ["INFO"]  # connected, and nothing else
 
 
 def test_nothing_reaches_stderr_unless_logging_is_configured() -> None:
