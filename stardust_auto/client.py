@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.environment import AgentSettings, parse_servers, program_name
 from stardust_auto.tracing.builder import TracePolicy
-from stardust_auto.tracing.forksafe import after_fork_in_child, importing
+from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -37,11 +37,8 @@ __all__ = ["Channel", "StardustClient", "StardustTracer", "default_channel", "se
 
 #: Wall-clock seconds that ending may take, whatever the server does.
 EXIT_BUDGET = 1.0
-#: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for. The first two
-#: are imported by the libraries in the middle of their first request.
+#: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for.
 _BACKGROUND = (
-    "netrc",
-    "encodings.idna",
     "stardust_auto.protocol.session",
     "stardust_auto.protocol.reporting",
     "stardust_auto.protocol.process",
@@ -121,8 +118,10 @@ class Channel:
             if _BACKGROUND[-1] in sys.modules:
                 self._connect()
                 return
+            from threading import Thread
+
             try:
-                start_new_thread(self._connect, ())
+                Thread(target=self._connect, name="stardust-start", daemon=True).start()
             except RuntimeError:  # late in the interpreter's shutdown
                 self._connect()
         finally:
@@ -130,19 +129,18 @@ class Channel:
 
     def _connect(self) -> None:
         try:
-            with importing():
-                for name in _BACKGROUND:
-                    import_module(name)
-                session = self.session
-                if self.settings.trace_enabled:
-                    if self._reporter is None:
-                        from stardust_auto.protocol.reporting import Reporter
+            for name in _BACKGROUND:
+                import_module(name)
+            session = self.session
+            if self.settings.trace_enabled:
+                if self._reporter is None:
+                    from stardust_auto.protocol.reporting import Reporter
 
-                        tracer = self.tracer
-                        self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
-                    self._reporter.start()
-                else:
-                    session.start()
+                    tracer = self.tracer
+                    self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
+                self._reporter.start()
+            else:
+                session.start()
         except Exception as error:  # noqa: BLE001 - the program goes on untraced; it may even be ending
             import logging
 

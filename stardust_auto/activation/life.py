@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from _thread import allocate_lock, start_new_thread
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.tracing.forksafe import after_fork_in_child, run_in_child
@@ -40,6 +39,9 @@ class ProcessLife:
 
     def _start_over(self) -> None:
         self._begun = False
+        self._ending = False
+        #: A signal that came while we were ending anyway; it has its way when that is done.
+        self._postponed = 0
 
     def begin(self) -> None:
         """From now on this process has something to bring to an end. Idempotent, cheap, called from any thread."""
@@ -70,26 +72,51 @@ class ProcessLife:
     def _terminated(self, number: int, _frame: object) -> None:
         import signal
 
+        if self._ending:
+            self._postponed = number
+            return
+        # Whoever asks twice (multiprocessing does) has been heard; the budget bounds how long this takes.
+        signal.signal(number, signal.SIG_IGN)
         if self._begun:
             # In a thread of its own: this one may have been interrupted while it held a lock that ending needs.
-            done = allocate_lock()
-            done.acquire()
+            from threading import Thread
 
-            def end() -> None:
-                try:
-                    self._exit()
-                finally:
-                    done.release()
-
-            start_new_thread(end, ())
-            done.acquire(timeout=self._budget + 0.2)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+            ending = Thread(target=self._exit, name="stardust-end", daemon=True)
+            ending.start()
+            ending.join(self._budget + 0.2)
+        _die_of(number)
 
     def _exit(self) -> None:
-        if self._begun:
-            self._begun = False
+        if not self._begun:
+            return
+        self._begun, self._ending = False, True
+        try:
             self._end(self._budget)
+        finally:
+            self._ending = False
+        _keep_exit_status()
+        if self._postponed:
+            _die_of(self._postponed)
+
+
+def _die_of(number: int) -> None:
+    """Let the signal do what it does to a program that does not handle it."""
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _keep_exit_status() -> None:
+    """Leave Python's own note that Ctrl-C ended the program as it was: the exit status comes from it.
+
+    The interpreter clears the note whenever a string of code is run, and any import may do that (a dataclass is made that way).
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        try:
+            exec("raise KeyboardInterrupt")  # noqa: S102 - a constant; what sets the note again
+        except KeyboardInterrupt:
+            return
 
 
 def _in_main_thread() -> bool:

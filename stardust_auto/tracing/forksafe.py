@@ -7,21 +7,24 @@ touched, since another thread may have held it at the moment of the fork.
 from __future__ import annotations
 
 import os
+import sys
+import time
 import weakref
-from _thread import allocate_lock, get_ident
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-#: Seconds that a fork waits at most for an import in one of our threads.
-_PATIENCE = 2.0
+#: Names of all our threads begin so.
+THREADS = "stardust"
+#: Seconds that a fork waits at most for an import in one of our threads: some two of our longest, on a machine with little to do.
+_PATIENCE = 0.5
 
 _resets: list[weakref.WeakMethod[Callable[[], None]]] = []
 _registered = False
-_importing = allocate_lock()
-_forking = 0
+#: Our threads of the parent, at the moment of a fork.
+_ours: frozenset[int] = frozenset()
 
 
 def after_fork_in_child(method: Callable[[], None]) -> None:
@@ -30,38 +33,47 @@ def after_fork_in_child(method: Callable[[], None]) -> None:
     _resets[:] = [reference for reference in _resets if reference() is not None]
     _resets.append(weakref.WeakMethod(method))
     if not _registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
+        os.register_at_fork(before=_before, after_in_child=run_in_child)
         _registered = True
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Around imports in a background thread. A fork waits for them.
-
-    A child that is forked while a module is half imported in another thread waits for ever when it imports that module itself.
-    """
-    with _importing:
-        yield
-
-
-def _before() -> None:
-    global _forking
-    if _importing.acquire(timeout=_PATIENCE):
-        _forking = get_ident()
-
-
-def _after_in_parent() -> None:
-    global _forking
-    if _forking == get_ident():
-        _forking = 0
-        _importing.release()
 
 
 def run_in_child() -> None:
     """Run the resets: called by CPython after ``os.fork``, and by hosts that fork without it (uWSGI's ``postfork``)."""
-    global _forking, _importing
-    _forking, _importing = 0, allocate_lock()
+    _forget_half_imported()
     for reference in tuple(_resets):
         method = reference()
         if method is not None:
             method()
+
+
+# A child that is forked while a module is half imported in another thread waits for ever when it imports that module itself: the
+# thread that holds the module's lock does not exist there. Our threads import a quarter of a second of libraries at their start. So a
+# fork waits for them a little, and what is still half imported then, the child forgets. For this there is no public way; the names
+# are those of CPython 3.10 to 3.15, and where they are missing, a fork is what it is without us.
+
+
+def _before() -> None:
+    global _ours
+    threading = sys.modules.get("threading")
+    threads = threading.enumerate() if threading is not None else ()
+    _ours = frozenset(t.ident for t in threads if t.name.startswith(THREADS) and t.ident) - {get_ident()}
+    deadline = time.monotonic() + _PATIENCE
+    while _ours and _half_imported() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _half_imported() -> list[str]:
+    locks: dict[str, Any] = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    held = [(name, reference()) for name, reference in list(locks.items())]
+    return [name for name, lock in held if lock is not None and getattr(lock, "owner", None) in _ours]
+
+
+def _forget_half_imported() -> None:
+    if not _ours:
+        return
+    locks: dict[str, Any] = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    for name in _half_imported():
+        locks.pop(name, None)
+        # With what is complete below it: a package that is imported anew would miss it as an attribute.
+        for module in [key for key in list(sys.modules) if key == name or key.startswith(name + ".")]:
+            del sys.modules[module]

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="session")
+def byte_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where all these interpreters keep compiled modules, as those of an installed environment are kept."""
+    return str(tmp_path_factory.mktemp("bytecode"))
+
+
 @pytest.fixture
-def clean(tmp_path: Path) -> dict[str, str]:
+def clean(tmp_path: Path, byte_code: str) -> dict[str, str]:
     """The environment of a shell that knows nothing of us, with a home folder of its own."""
     environ = {
         key: value
@@ -29,7 +35,7 @@ def clean(tmp_path: Path) -> dict[str, str]:
     home = tmp_path / "home"
     home.mkdir()
     environ.update(HOME=str(home), XDG_CACHE_HOME=str(home / ".cache"), XDG_STATE_HOME=str(home / ".state"))
-    environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    environ["PYTHONPYCACHEPREFIX"] = byte_code
     return environ
 
 

@@ -1,0 +1,431 @@
+"""How processes begin and end: fork, exit, SIGTERM, multiprocessing, and a server that is away (tracing.md X)."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from activation_kit import LAUNCHER, Run
+
+from stardust_auto.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Five statements against a database whose file gives the operation its name.
+QUERIES = """
+import sqlite3
+def queries(name, count=5):
+    connection = sqlite3.connect(name)
+    for _ in range(count): connection.execute("select 1").fetchall()
+    connection.close()
+"""
+Counts = Callable[[], "dict[str, int]"]
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(period=1) as running:
+        yield running
+
+
+@pytest.fixture
+def traced(run: Run, server: EmbeddedServer, python: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program under the launcher, reporting to the embedded server."""
+
+    def run_code(
+        code: str, *, env: dict[str, str] | None = None, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        return run(
+            [LAUNCHER, "--server", server.url, "--app", "life", python, "-c", QUERIES + code],
+            env={"STARDUST_PERIOD": "1", **(env or {})},
+            **options,
+        )
+
+    return run_code
+
+
+@pytest.fixture
+def counts(server: EmbeddedServer) -> Counts:
+    """What the server has counted, by operation."""
+
+    def read() -> dict[str, int]:
+        import requests
+
+        reply = requests.get(
+            f"{server.url}/console/api/apps/life/operations",
+            params={"minutes": "60"},
+            headers={"Authorization": f"Bearer {server.key}"},
+            timeout=10,
+        )
+        if reply.status_code == 404:
+            return {}
+        reply.raise_for_status()
+        return {row["name"]: row["total"] for row in reply.json()}
+
+    return read
+
+
+def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_the_last_calls_arrive_at_exit(traced: Run, counts: Counts) -> None:
+    done = traced("queries('one'); print('out')")
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "", 0)
+    assert counts() == {"db:one:Select": 5}
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("sys.exit(3)", 3),
+        ("raise SystemExit('text')", 1),
+        ("raise ValueError('x')", 1),
+        ("raise KeyboardInterrupt", -2),
+    ],
+)
+def test_every_way_to_exit(traced: Run, counts: Counts, run: Run, python: str, ending: str, code: int) -> None:
+    program = f"import sys; queries('one'); {ending}"
+    plain = run([python, "-c", QUERIES + program])
+    done = traced(program)
+    assert (done.stdout, done.stderr, done.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+    assert done.returncode == code
+    assert counts() == {"db:one:Select": 5}
+
+
+def test_calls_of_the_programs_own_atexit_functions_arrive(traced: Run, counts: Counts) -> None:
+    traced("import atexit; atexit.register(queries, 'late'); queries('one')")
+    assert counts() == {"db:one:Select": 5, "db:late:Select": 5}
+
+
+def test_no_thread_and_no_socket_before_the_first_record(traced: Run) -> None:
+    # tracing.md X13: not in a master that only loads the libraries
+    done = traced(
+        "import os, threading, json, requests, redis, wsgiref.simple_server\n"
+        "def look():\n"
+        "    files = [os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{n}')]\n"
+        "    return [threading.active_count(), len(os.listdir('/proc/self/task')), sum(f.startswith('socket:') for f in files)]\n"
+        "before = look()\n"
+        "queries('one')\n"
+        "deadline = __import__('time').monotonic() + 10\n"
+        "while [t.name for t in threading.enumerate()] != ['MainThread', 'stardust'] and __import__('time').monotonic() < deadline: pass\n"
+        "print(json.dumps([before, look()[0], [t.name for t in threading.enumerate()]]))"
+    )
+    before, threads, names = json.loads(done.stdout)
+    assert before == [1, 1, 0]
+    assert (threads, names) == (2, ["MainThread", "stardust"])
+
+
+def test_sigterm_keeps_the_last_calls_and_the_exit_status(
+    clean: dict[str, str], server: EmbeddedServer, counts: Counts, python: str, tmp_path: Path
+) -> None:
+    # tracing.md X6
+    child = subprocess.Popen(
+        [
+            LAUNCHER,
+            "--server",
+            server.url,
+            "--app",
+            "life",
+            python,
+            "-uc",
+            QUERIES + "queries('one'); print('ready'); __import__('time').sleep(60)",
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.terminate()
+    child.communicate(timeout=10)
+    assert child.returncode == -signal.SIGTERM
+    assert counts() == {"db:one:Select": 5}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_sigterm_handler_of_the_program_stays_its_own(traced: Run, counts: Counts, when: str) -> None:
+    # tracing.md X6
+    mine = "signal.signal(signal.SIGTERM, lambda *_: (print('mine'), sys.exit(5)))"
+    steps = {"before": f"{mine}; queries('one')", "after": f"queries('one'); {mine}"}[when]
+    done = traced(f"import os, signal, sys; {steps}; os.kill(os.getpid(), signal.SIGTERM)")
+    assert (done.stdout, done.returncode) == ("mine\n", 5)
+    assert counts() == {"db:one:Select": 5}
+
+
+def test_an_ignored_sigterm_stays_ignored(traced: Run) -> None:
+    # tracing.md X6
+    done = traced(
+        "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); queries('one'); os.kill(os.getpid(), 15);"
+        "print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)"
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0)
+
+
+def test_sigint_is_untouched(traced: Run) -> None:
+    # tracing.md X7
+    done = traced("import signal; queries('one'); print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)")
+    assert done.stdout == "True\n"
+
+
+def test_a_first_call_in_another_thread_installs_no_handler_and_no_harm(traced: Run, counts: Counts) -> None:
+    done = traced("import threading; t = threading.Thread(target=queries, args=('one',)); t.start(); t.join()")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert counts() == {"db:one:Select": 5}
+
+
+def test_a_forked_child_reports_its_own_calls_only(traced: Run, counts: Counts) -> None:
+    # tracing.md X10: nothing is sent twice, the child is an instance of its own
+    done = traced(
+        "import os, sys\nqueries('parent')\npid = os.fork()\n"
+        "if pid == 0:\n    queries('child'); sys.exit(4)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
+    assert counts() == {"db:parent:Select": 5, "db:child:Select": 5}
+
+
+def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
+    # tracing.md X11: the background thread is in the middle of its imports, which the child needs too
+    done = traced(
+        "import os, sys\nqueries('parent')\npid = os.fork()\n"
+        "if pid == 0:\n    import requests, logging, websockets.client, psutil; queries('child'); sys.exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))",
+        timeout=20,
+    )
+    assert done.stdout == "0\n"
+    assert counts() == {"db:parent:Select": 5, "db:child:Select": 5}
+
+
+def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts: Counts) -> None:
+    # tracing.md X11, X12
+    done = traced(
+        "import os, sys, threading\nfrom stardust_auto.activation.agent import get_tracer\n"
+        "stop = threading.Event()\n"
+        "def record(name):\n    with get_tracer().new_span(name): pass\n"
+        "def noise():\n    while not stop.is_set(): record('noise')\n"
+        "threads = [threading.Thread(target=noise) for _ in range(3)]\n"
+        "[t.start() for t in threads]\n"
+        "def child(depth):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        record('child')\n"
+        "        if depth: child(depth - 1)\n"
+        "        import atexit; atexit._run_exitfuncs(); os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+        "def forks():\n    for _ in range(5): child(1)\n"
+        "t = threading.Thread(target=forks); t.start(); t.join(); stop.set(); [t.join() for t in threads]; print('done')",
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+    assert counts()["child"] == 10
+
+
+MULTIPROCESSING = """
+import multiprocessing, sys
+from work import job
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    children = [context.Process(target=job, args=("child",)) for _ in range(2)]
+    [child.start() for child in children]
+    [child.join() for child in children]
+    print([child.exitcode for child in children])
+    with context.Pool(2) as pool:
+        print(pool.map(job, ["pool"] * 6))
+        pool.close()
+        pool.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(
+    run: Run, server: EmbeddedServer, counts: Counts, python: str, tmp_path: Path, method: str
+) -> None:
+    # tracing.md X9, L17
+    (tmp_path / "work.py").write_text(QUERIES + "def job(name):\n    queries(name)\n    return 1\n")
+    (tmp_path / "app.py").write_text(MULTIPROCESSING)
+    done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "app.py", method])
+    assert (done.stdout, done.stderr) == ("[0, 0]\n[1, 1, 1, 1, 1, 1]\n", "")
+    assert counts() == {"db:child:Select": 10, "db:pool:Select": 30}
+
+
+def test_a_process_pool_that_is_terminated_keeps_its_calls(traced: Run, counts: Counts) -> None:
+    # tracing.md X6, X9: leaving `with Pool()` sends SIGTERM to the workers
+    done = traced(
+        "import multiprocessing\nif __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('fork').Pool(2) as pool: pool.map(queries, ['pool'] * 4)\n"
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert counts() == {"db:pool:Select": 20}
+
+
+def test_subprocess_with_posix_spawn_and_vfork(traced: Run, counts: Counts) -> None:
+    # tracing.md X12
+    done = traced(
+        "import os, subprocess, sys; queries('one')\n"
+        "pid = os.posix_spawn('/bin/true', ['true'], os.environ); print(os.waitpid(pid, 0)[1])\n"
+        "print(subprocess.run(['true'], preexec_fn=lambda: None).returncode, subprocess.run(['true']).returncode)"
+    )
+    assert done.stdout == "0\n0 0\n"
+    assert counts() == {"db:one:Select": 5}
+
+
+def elapsed(run: Run, arguments: list[str], **options: object) -> tuple[float, subprocess.CompletedProcess[str]]:
+    start = time.monotonic()
+    done = run(arguments, **options)
+    return time.monotonic() - start, done
+
+
+@pytest.fixture
+def hanging() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        taken: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for connection in taken:
+            connection.close()
+
+
+@pytest.mark.parametrize("away", ["refusing", "hanging"])
+@pytest.mark.parametrize("wait", [0, 1.5])
+def test_exit_with_a_server_that_is_away(
+    request: pytest.FixtureRequest, run: Run, python: str, away: str, wait: float
+) -> None:
+    # tracing.md X5: the same output and exit code, and at most a second more
+    url = request.getfixturevalue(away)
+    code = QUERIES + f"import time, sys; queries('one'); time.sleep({wait}); print('out'); sys.exit(3)"
+    plain, before = elapsed(run, [python, "-c", code])
+    more, after = elapsed(run, [LAUNCHER, "--server", url, python, "-c", code])
+    assert (
+        (after.stdout, after.stderr, after.returncode)
+        == (before.stdout, before.stderr, before.returncode)
+        == ("out\n", "", 3)
+    )
+    assert more - plain < 1.0 + 0.7  # the start of the launcher and of a loaded machine are in it
+
+
+def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: str, tmp_path: Path) -> None:
+    """Down at the start, there, killed in the middle, back again."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    code = (
+        QUERIES
+        + "import sys, logging; logging.basicConfig(format='%(name)s %(message)s', stream=sys.stderr, level='INFO')\n"
+        "for line in sys.stdin:\n    queries(line.strip()); print('did', line.strip(), flush=True)"
+    )
+    child = subprocess.Popen(
+        [LAUNCHER, "--server", f"http://127.0.0.1:{port}", "--app", "life", python, "-c", code],
+        env={**clean, "STARDUST_PERIOD": "1"},
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    def work(name: str) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(name + "\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == f"did {name}\n"
+
+    def total(name: str) -> int:
+        import requests
+
+        reply = requests.get(
+            f"http://127.0.0.1:{port}/console/api/apps/life/operations",
+            headers={"Authorization": f"Bearer {running.key}"},
+            timeout=10,
+        )
+        rows = reply.json() if reply.ok else []
+        return sum(row["total"] for row in rows if row["name"] == f"db:{name}:Select")
+
+    work("down")
+    assert child.stderr is not None
+    first = child.stderr.readline()
+    data = tmp_path / "data"
+    with EmbeddedServer(data, port=port, period=1) as running:
+        until(lambda: total("down") == 5, 40)
+        work("up")
+        until(lambda: total("up") == 5, 40)
+    work("away")
+    with EmbeddedServer(data, port=port, period=1) as running:
+        until(lambda: total("away") == 5, 60)
+        child.stdin.close()
+        errors = first + child.stderr.read()
+        assert child.wait(10) == 0
+        assert [total(name) for name in ("down", "up", "away")] == [5, 5, 5]
+    lines = [line for line in errors.splitlines() if line.startswith("stardust_auto")]
+    # One line for each change of state: away, there, away, there.
+    assert len(lines) == 4, errors
+
+
+def test_uwsgis_hook_is_chained() -> None:
+    # tracing.md §4.4: uWSGI forks without Python's hooks
+    code = (
+        "import sys, types; calls = []\n"
+        "uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi'); uwsgi.post_fork_hook = lambda: calls.append('own')\n"
+        "from stardust_auto.activation.life import ProcessLife\n"
+        "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "['own'] False\n"
+
+
+def test_summary_of_the_launched_process_only(run: Run, server: EmbeddedServer, python: str) -> None:
+    code = QUERIES + (
+        "import subprocess, sys\nprint('out')\nqueries('one')\n"
+        f"subprocess.run([sys.executable, '-c', {QUERIES + 'queries(chr(120))'!r}])"
+    )
+    done = run(
+        [LAUNCHER, "--server", server.url, "--app", "life", "--summary", python, "-c", code], env={"COLUMNS": "80"}
+    )
+    assert done.stdout == "out\n"
+    lines = done.stderr.splitlines()
+    assert lines[1].split() == ["operation", "count", "errors", "mean", "max"]
+    assert lines[3].split()[:3] == ["db:one:Select", "5", "0"]
+    assert any(line.startswith("slowest trace: ") for line in lines)
+    assert "db:x:Select" not in done.stderr
+
+
+def test_summary_without_a_server(run: Run, python: str) -> None:
+    done = run([LAUNCHER, "--summary", python, "-c", QUERIES + "queries('one')"])
+    assert "db:one:Select" in done.stderr
+    assert "did not take" not in done.stderr
+
+
+def test_debug_writes_the_log_to_stderr_and_nothing_else_does(run: Run, server: EmbeddedServer, python: str) -> None:
+    code = QUERIES + "queries('one')"
+    quiet = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", code])
+    loud = run([LAUNCHER, "--server", server.url, "--app", "life", "--debug", python, "-c", code])
+    assert quiet.stderr == ""
+    assert "connected to" in loud.stderr
+    assert loud.stdout == ""
