@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 from stardust_auto.config.build import Built, build, parse_command_line, rebuild
 from stardust_auto.config.diff import carry_factories, changed_paths
 from stardust_auto.config.errors import InvalidSettings, Problem
-from stardust_auto.config.log import logger
+from stardust_auto.config.log import logger, tell
 from stardust_auto.config.overrides import apply_overrides, keep_values
 from stardust_auto.config.schema import tree_of, unknown_keys
 
@@ -129,7 +130,7 @@ class SnapshotHolder(Generic[T]):
         self.rejected = (raw.version, raw.content_hash)
         self.rejection = error
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
-        logger.error("settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
+        tell(logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
 
     def _keep_static(self, old: Built[T], new: Built[T]) -> Built[T]:
         tree = tree_of(self.settings_cls)

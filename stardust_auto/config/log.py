@@ -5,3 +5,29 @@ from __future__ import annotations
 import logging
 
 logger = logging.getLogger("stardust_auto")
+
+
+def tell(level: int, message: str, *args: object) -> None:
+    """A line that must be seen: of a program that never configured logging it goes to stderr, as the logging module does by default.
+
+    Lines about the network are silent there (the session's NullHandler). That a published value was refused is not about the network:
+    somebody waits for it to take effect.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None)
+    if _heard():
+        logger.handle(record)
+    elif logging.lastResort is not None and not logger.disabled and level >= logging.lastResort.level:
+        logging.lastResort.handle(record)
+
+
+def _heard() -> bool:
+    current: logging.Logger | None = logger
+    while current is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
+            return True
+        if not current.propagate:
+            return True  # silenced on purpose
+        current = current.parent
+    return False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.errors import ConfigUnavailable
-from stardust_auto.config.log import logger
+from stardust_auto.config.log import logger, tell
 from stardust_auto.config.snapshot import EMPTY, RawSnapshot
 
 if TYPE_CHECKING:
@@ -58,7 +61,9 @@ def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
         text = str(error)
         if text not in _warned:
             _warned.add(text)
-            logger.warning("%s; settings work without the center", text)
+            # An activated process has said it before: one line is enough.
+            say = logger.warning if "stardust_auto.activation.boot" in sys.modules else partial(tell, logging.WARNING)
+            say("%s; settings work without the center", text)
         return None
     return settings if settings.configured and settings.config_enabled else None
 

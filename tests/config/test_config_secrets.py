@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, Secret, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import SettingsError
+from pydantic_settings import BaseSettings, SettingsError
 from typing_extensions import Self
 
 from stardust_auto.config import (
@@ -209,7 +209,8 @@ def test_the_debug_output_of_pydantic_settings_is_not_ours(
     caplog.set_level(logging.DEBUG)
     live(Vault, client=MemoryClient(SECRETS)).start()
     assert PLANTED not in caplog.text
-    assert "StardustSource" in caplog.text or "stardust:memory" in caplog.text
+    if hasattr(BaseSettings, "_settings_log_debug"):  # from 2.16 on
+        assert "stardust:memory:: key, card" in caplog.text
 
 
 def test_the_client_hides_its_secret_and_its_values(center: ScriptedCenter, log: io.StringIO) -> None:  # case 70

@@ -613,3 +613,34 @@ def test_settings_alone_waits_for_a_dead_server_once(monkeypatch: pytest.MonkeyP
     for _ in range(10):
         assert Quick().a == "default"
     assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("setup", "expected"),
+    [
+        ("", "settings Number v2 refused, keeping v1: n from "),
+        (
+            "logging.basicConfig(format='LOG %(levelname)s %(name)s %(message)s')",
+            "LOG ERROR stardust_auto settings Number v2 refused",
+        ),
+        ("logging.getLogger('stardust_auto').propagate = False", ""),
+        ("logging.getLogger('stardust_auto').setLevel(100)", ""),
+        ("logging.lastResort = None", ""),
+    ],
+)
+def test_a_refusal_is_seen_also_where_logging_is_not_configured(setup: str, expected: str) -> None:
+    code = f"""
+        import logging
+        import stardust_auto.protocol.session  # as in a program with a center
+        from stardust_auto.config import MemoryClient, StardustSettings, live
+        {setup}
+        class Number(StardustSettings):
+            n: int = 0
+        client = MemoryClient({{"n": "1"}})
+        live(Number, client=client).start()
+        client.publish({{"n": "word"}})
+    """
+    result = run_python(code)
+    assert (result.stdout, result.returncode) == ("", 0)
+    assert result.stderr.startswith(expected)
+    assert result.stderr.count("\n") == bool(expected)
