@@ -46,6 +46,11 @@ def changed_paths(old: Any, new: Any, above: tuple[str, ...] = ()) -> Iterator[t
         yield above
 
 
+def changed_names(old: Any, new: Any) -> tuple[str, ...]:
+    """:func:`changed_paths`, dotted."""
+    return tuple(".".join(path) for path in changed_paths(old, new)) if old is not None else ()
+
+
 def carry_factories(old: Any, new: Any) -> None:
     """Fields that no source sets and that a ``default_factory`` fills keep their value: a random id is not a change.
 

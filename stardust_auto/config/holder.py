@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_settings import BaseSettings, CliSettingsSource
 
+from stardust_auto.config import events
 from stardust_auto.config.build import Built, build, parse_command_line, rebuild
-from stardust_auto.config.diff import carry_factories, changed_paths
+from stardust_auto.config.diff import carry_factories, changed_names, changed_paths
 from stardust_auto.config.errors import InvalidSettings, Problem
 from stardust_auto.config.log import logger, tell
 from stardust_auto.config.overrides import apply_overrides, keep_values
@@ -111,26 +113,35 @@ class SnapshotHolder(Generic[T]):
             if not force and self.rejected is not None and self.rejected[1] == raw.content_hash:
                 self.rejected = (raw.version, raw.content_hash)
                 return False
+            before, start = self.settings, time.perf_counter_ns()
             try:
                 candidate = self._build(raw)
                 if built is not None:
                     candidate = self._keep_static(built, candidate)
                 self._publish(candidate)
             except InvalidSettings as error:
-                self.refuse(raw, error)
+                self.refuse(raw, error, start)
                 return False
             except Exception as error:  # noqa: BLE001 - a validator may raise anything; the last good state stays
                 text = f"a validator failed with {type(error).__name__}"
-                self.refuse(raw, InvalidSettings(self.settings_cls.__name__, (Problem("", "validator_failed", text),)))
+                failure = InvalidSettings(self.settings_cls.__name__, (Problem("", "validator_failed", text),))
+                self.refuse(raw, failure, start)
                 return False
+            self._emit(raw, changed_names(before, candidate.settings), start)
             return True
 
-    def refuse(self, raw: RawSnapshot, error: InvalidSettings) -> None:
+    def _emit(self, raw: RawSnapshot, paths: tuple[str, ...], start: int, accepted: bool = True) -> None:
+        name = self.settings_cls.__name__
+        events.emit(events.Published(name, raw.app_id, raw.scope, raw.version, accepted, paths, start))
+
+    def refuse(self, raw: RawSnapshot, error: InvalidSettings, start: int | None = None) -> None:
         """Note and report a refused state: one line per content."""
         self.rejected = (raw.version, raw.content_hash)
         self.rejection = error
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
         tell(logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
+        paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))
+        self._emit(raw, paths, start or time.perf_counter_ns(), accepted=False)
 
     def _keep_static(self, old: Built[T], new: Built[T]) -> Built[T]:
         tree = tree_of(self.settings_cls)
@@ -165,7 +176,7 @@ class SnapshotHolder(Generic[T]):
     def _report(self, built: Built[T], before: T | None) -> None:
         name = self.settings_cls.__name__
         if before is not None and logger.isEnabledFor(20):
-            paths = [".".join(path) for path in changed_paths(before, built.settings)]
+            paths = changed_names(before, built.settings)
             if paths:
                 logger.info("settings %s now %s: %s changed", name, built.raw.label, ", ".join(paths))
         if self.unknown:

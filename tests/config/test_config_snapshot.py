@@ -25,6 +25,8 @@ from stardust_auto.config import (
     Static,
     live,
 )
+from stardust_auto.config.events import trace_publishes
+from stardust_auto.tracing.tracer import Tracer
 
 
 class Shop(StardustSettings):
@@ -414,3 +416,20 @@ def test_any_exception_of_a_validator_keeps_the_last_good(lines: pytest.LogCaptu
     client.publish({"value": "0"})
     assert handle.current.value == 1
     assert "a validator failed with ZeroDivisionError" in lines.text
+
+
+def test_each_applied_or_refused_change_is_a_span() -> None:
+    tracer = Tracer()
+    end = trace_publishes(tracer)
+    client = MemoryClient({"low": "1"}, app_id="shop", scope="prod")
+    live(Shop, client=client).start()
+    client.publish({"low": "2", "high": "20"})
+    client.publish({"low": "planted-value"})
+    end()
+    client.publish({"low": "3"})
+    (builder,) = tracer.take()
+    assert (builder.name, builder.total, builder.errors) == ("config:publish", 2, 1)
+    tags = [sample.tag for sample in builder.samples]
+    assert tags == ["Shop shop/prod v2 applied: low, high"]
+    (error,) = builder.error_samples
+    assert (error.tag, error.error) == ("Shop shop/prod v3 refused: low", "refused: low")
