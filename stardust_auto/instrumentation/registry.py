@@ -177,7 +177,7 @@ class Registry:
         for entry in found:
             if entry.name not in TARGETS:
                 self._foreign[entry.name] = entry
-                self._targets[entry.name] = entry.value.partition(":")[0]
+                self._targets[entry.name] = entry.name
 
     # -- switches ----------------------------------------------------------------------------------------------------
 

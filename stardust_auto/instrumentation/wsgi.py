@@ -23,19 +23,29 @@ _SERVERS = {
     "gevent.pywsgi": ("WSGIServer", "__init__", 1, "application"),
     "eventlet.wsgi": ("", "server", 1, "site"),
 }
-#: Framework module -> application class, then module, class and method that know the route, and who reads it from there.
-_FRAMEWORKS: dict[str, tuple[str, str, str, str, Any]] = {
-    "flask.app": ("Flask", "flask.ctx", "RequestContext", "match_request", wsgi_routes.flask),
+#: Framework module -> its application class, and what else is wrapped: module, class (or ``""``), function, wrapper.
+_FRAMEWORKS: dict[str, tuple[str, tuple[tuple[str, str, str, Any], ...]]] = {
+    "flask.app": (
+        "Flask",
+        (
+            ("flask.ctx", "RequestContext", "match_request", wsgi_routes.flask),
+            ("flask.app", "Flask", "handle_exception", wsgi_routes.failed(1)),
+            ("werkzeug.wrappers.response", "Response", "__call__", wsgi_routes.werkzeug),
+        ),
+    ),
     "django.core.handlers.wsgi": (
         "WSGIHandler",
-        "django.core.handlers.base",
-        "BaseHandler",
-        "resolve_request",
-        wsgi_routes.after(wsgi_routes.django),
+        (
+            ("django.core.handlers.base", "BaseHandler", "resolve_request", wsgi_routes.after(wsgi_routes.django)),
+            ("django.core.handlers.exception", "", "handle_uncaught_exception", wsgi_routes.failed(2)),
+        ),
     ),
-    "bottle": ("Bottle", "bottle", "Router", "match", wsgi_routes.after(wsgi_routes.bottle)),
-    "falcon.app": ("App", "falcon.app", "App", "_get_responder", wsgi_routes.after(wsgi_routes.falcon)),
-    "pyramid.router": ("Router", "pyramid.router", "Router", "handle_request", wsgi_routes.after(wsgi_routes.pyramid)),
+    "bottle": ("Bottle", (("bottle", "Router", "match", wsgi_routes.after(wsgi_routes.bottle)),)),
+    "falcon.app": ("App", (("falcon.app", "App", "_get_responder", wsgi_routes.after(wsgi_routes.falcon)),)),
+    "pyramid.router": (
+        "Router",
+        (("pyramid.router", "Router", "handle_request", wsgi_routes.after(wsgi_routes.pyramid)),),
+    ),
 }
 
 
@@ -108,11 +118,13 @@ def _patch_gunicorn(module: ModuleType, patches: Patches) -> None:
 
 
 def _patch_framework(module: ModuleType, patches: Patches) -> None:
-    entry, routing_module, owner, method, name_by_route = _FRAMEWORKS[module.__name__]
+    entry, others = _FRAMEWORKS[module.__name__]
     patches.wrap(getattr(module, entry), "__call__", _entry(patches))
-    routing = getattr(patches.module(routing_module), owner, None)
-    if routing is not None and method in vars(routing):
-        patches.wrap(routing, method, functools.partial(name_by_route, patches))
+    for name, owner_name, function, wrapper in others:
+        owner: Any = patches.module(name)
+        owner = getattr(owner, owner_name, None) if owner_name else owner
+        if owner is not None and function in vars(owner):
+            patches.wrap(owner, function, functools.partial(wrapper, patches))
 
 
 INTEGRATION = Integration(

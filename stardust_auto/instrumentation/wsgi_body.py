@@ -15,8 +15,8 @@ _enter: Any = current_span.set
 _leave: Any = current_span.reset
 
 
-class _Followed:
-    """What a body keeps when its request is over."""
+class Body:
+    """Stands for the application's iterable; everything but iteration and ``close`` is asked of the original."""
 
     __slots__ = ("__weakref__", "_body", "_next", "_span")
 
@@ -24,7 +24,7 @@ class _Followed:
     _next: Callable[[], Any] | None
     _span: RequestSpan
 
-    def __iter__(self) -> _Followed:
+    def __iter__(self) -> Body:
         self._next = None
         return self
 
@@ -37,6 +37,7 @@ class _Followed:
                 step = self._next = iter(self._body).__next__
             chunk = step()
         except StopIteration:
+            span.end()
             raise
         except BaseException as error:
             span.end(error)
@@ -51,7 +52,7 @@ class _Followed:
         return getattr(self._body, name)
 
     def close(self) -> None:
-        """Close the application's iterable, if it can be closed, and end the span. A client that went away is no error."""
+        """Close the application's iterable, if it can be closed. A client that went away before the end is no error."""
         span = self._span
         token = _enter(span)
         try:
@@ -65,15 +66,11 @@ class _Followed:
             _leave(token)
         span.end()
 
-
-class Body(_Followed):
-    """Stands for the application's iterable; everything but iteration and ``close`` is asked of the original."""
-
-    __slots__ = ()
-
     def __del__(self) -> None:
         # A server that drops the body without close(): the request is over all the same.
-        self._span.end()
+        span = self._span
+        if span._tracer is not None:
+            span.end()
 
 
 class SizedBody(Body):

@@ -6,7 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES, SERVER_NAMES
-from stardust_auto.instrumentation.wsgi_span import KEY
+from stardust_auto.instrumentation.wsgi_span import KEY, RequestSpan
+from stardust_auto.tracing.context import current_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +92,35 @@ def flask(patches: Patches, plain: Any) -> Any:
         return result
 
     return match_request
+
+
+def werkzeug(_patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``Response.__call__``: a response whose body is a list ends with its hand-over to the server."""
+
+    @functools.wraps(plain)
+    def __call__(self: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807 - it is one
+        span = environ.get(KEY)
+        if span is not None and type(self.response) is list:
+            span.complete = True
+        return plain(self, environ, start_response)
+
+    return __call__
+
+
+def failed(position: int) -> Callable[[Patches, Any], Any]:
+    """A wrapper of what a framework does with an exception that nobody handled; it is the argument at ``position``."""
+
+    def make(_patches: Patches, plain: Any) -> Any:
+        @functools.wraps(plain)
+        def handle(*args: Any, **kwargs: Any) -> Any:
+            span = current_span.get()
+            if type(span) is RequestSpan and len(args) > position:
+                error = args[position]
+                error = error[1] if isinstance(error, tuple) and len(error) > 1 else error
+                if isinstance(error, BaseException):
+                    span.set_error(error)
+            return plain(*args, **kwargs)
+
+        return handle
+
+    return make

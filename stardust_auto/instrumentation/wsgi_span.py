@@ -22,8 +22,10 @@ KEY = "stardust_auto.span"
 class RequestSpan(Span):
     """A request that the program answers. Takes the place of ``start_response`` by its method :meth:`started`."""
 
-    __slots__ = ("environ", "inherited", "start_response", "status")
+    __slots__ = ("complete", "environ", "inherited", "start_response", "status")
 
+    #: Set where a framework knows that its body is not made piece by piece.
+    complete: bool
     environ: dict[str, Any]
     inherited: int
     start_response: Callable[..., Any]
@@ -73,34 +75,35 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
         if tracer is None or len(args) != size or kwargs:
             return app(*args, **kwargs)
         environ = args[-2]
+        span = None
         try:
             path = environ.get("PATH_INFO") or "/"
             script = environ.get("SCRIPT_NAME")
             name = SERVER_NAMES[script + path if script else path]
-            if (
-                not name
-                or KEY in environ
-                or ("HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket")
-            ):
-                return app(*args)
             parent: Any = current_span.get()
-            if parent is SUPPRESSED:
-                return app(*args)
             if (
-                "HTTP_TRACEPARENT" in environ
-                or "HTTP_REQUEST_ID" in environ
-                or "HTTP_EAGLEEYE_TRACEID" in environ
-                or "HTTP_TRACEID" in environ
+                name
+                and parent is not SUPPRESSED
+                and KEY not in environ
+                and not ("HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket")
             ):
-                parent = inbound(environ) or parent
-            span = tracer.begin(name, parent, RequestSpan)
-            span.inherited = 0 if parent is None else parent.flag
-            span.environ = environ
-            span.status = None
-            span.start_response = args[-1]
-            environ[KEY] = span
+                if (
+                    "HTTP_TRACEPARENT" in environ
+                    or "HTTP_REQUEST_ID" in environ
+                    or "HTTP_EAGLEEYE_TRACEID" in environ
+                    or "HTTP_TRACEID" in environ
+                ):
+                    parent = inbound(environ) or parent
+                span = tracer.begin(name, parent, RequestSpan)
+                span.inherited = 0 if parent is None else parent.flag
+                span.environ = environ
+                span.status = None
+                span.complete = False
+                span.start_response = args[-1]
+                environ[KEY] = span
         except Exception as fault:  # noqa: BLE001 - our own code, or a server with an odd environ; counted
             patches.fault(fault)
+        if span is None:
             return app(*args)
         token = current_span.set(span)
         try:
@@ -120,7 +123,7 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
     return respond
 
 
-_kinds: dict[type, type[Body] | None] = {}
+_kinds: dict[type, Any] = {}
 
 
 def finish_or_follow(body: Any, span: RequestSpan, environ: dict[str, Any]) -> Any:
@@ -132,12 +135,14 @@ def finish_or_follow(body: Any, span: RequestSpan, environ: dict[str, Any]) -> A
         span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
         span.end()
         return body
-    cls = type(body)
-    kind = _kinds.get(cls, ...)
-    if kind is ...:
-        kind = _kind(body, environ.get("wsgi.file_wrapper"))
-        if len(_kinds) < 256:
-            _kinds[cls] = kind
+    kind: Any = None
+    if not span.complete:
+        cls = type(body)
+        kind = _kinds.get(cls, ...)
+        if kind is ...:
+            kind = _kind(body, environ.get("wsgi.file_wrapper"))
+            if len(_kinds) < 256:
+                _kinds[cls] = kind
     if kind is None:
         span.end()
         return body
