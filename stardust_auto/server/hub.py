@@ -74,6 +74,12 @@ class Hub:
         self._call(connection.send, text)
         return True
 
+    def disconnect(self, app_id: int) -> None:
+        """Close the sockets of an application that may no longer have them."""
+        for (app, _), connection in list(self._connections.items()):
+            if app == app_id:
+                self._call(connection.send, (1008, "Disabled"))
+
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         if self._loop is not None:
             try:

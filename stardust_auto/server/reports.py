@@ -13,6 +13,7 @@ NAME_LIMIT = 200
 ID_LIMIT = 50
 TEXT_LIMIT = 2000
 DAY_MS = 86_400_000
+_LONGEST_SPAN = 3_600_000  # ms: clients discard a longer one (protocol.md §5.4)
 _SPACES = re.compile(r"\s+")
 
 
@@ -133,9 +134,22 @@ def within(builder: BuilderRow, now: int, retention_days: float) -> bool:
     return now - retention_days * DAY_MS <= builder.start_time <= now + DAY_MS
 
 
-def with_start(builder: BuilderRow, now: int) -> BuilderRow:
-    """A builder without any readable time counts as of now."""
-    return builder if builder.start_time else replace(builder, start_time=now)
+def plausible(builder: BuilderRow, now: int) -> BuilderRow:
+    """A builder without any readable time counts as of now; spans whose times are nonsense start with the builder.
+
+    One absurd time would otherwise lead every list of the latest or the slowest traces.
+    """
+    start = builder.start_time or now
+    low, high = start - DAY_MS, now + DAY_MS
+
+    def repaired(span: SpanRow) -> SpanRow:
+        begin = span.start_time if low <= span.start_time <= high else start
+        cost = span.end_time - span.start_time
+        return replace(span, start_time=begin, end_time=begin + (cost if 0 <= cost <= _LONGEST_SPAN else 0))
+
+    spans = tuple(repaired(span) for span in builder.spans)
+    end = builder.end_time if builder.end_time <= high else start
+    return replace(builder, start_time=start, end_time=end, spans=spans)
 
 
 def kind_of(name: str) -> str:

@@ -268,6 +268,7 @@ def test_rollback_is_a_new_version(platform: Platform, consumer: Consumer) -> No
 def test_planned_publishing(platform: Platform, consumer: Consumer, clock: Clock) -> None:
     platform.admin("PUT", "config/demo", {"items": {"a": "1"}})
     platform.admin("POST", "config/demo/publish", {"at": clock.now}, status=400)
+    platform.admin("POST", "config/demo/publish", {"at": 2**62}, status=400)
     platform.admin("POST", "config/demo/publish", {"at": clock.now + 60_000})
     assert len(consumer.pull()["nextPublish"]) == len("2026-08-02 11:00:00")
     assert platform.server.store.releases.due() == []

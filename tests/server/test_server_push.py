@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from socket import create_connection
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from server_platform import DIRECT
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 if TYPE_CHECKING:
@@ -114,6 +115,27 @@ def test_open_commands_come_with_each_ping_until_answered(platform: Platform) ->
     assert len(platform.data("/App/Ping", {}, other)["commands"]) == 1  # one answer does not close it for others
     late = platform.login(client_id="c@3")
     assert platform.data("/App/Ping", {}, late)["commands"] is None  # it starts with the new values anyway
+
+
+def test_a_disabled_application_loses_its_socket(platform: Platform) -> None:
+    with notify(platform, platform.login()) as socket:
+        wait_connected(platform)
+        platform.admin("POST", "apps/demo", {"enabled": False})
+        with pytest.raises(ConnectionClosed):
+            socket.recv(5)
+
+
+def test_a_rebound_name_gets_no_socket(platform: Platform) -> None:
+    port = platform.server.services.port
+    token = platform.login()
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        connect(
+            f"ws://evil.example:{port}/App/Notify?Token={token}", sock=create_connection(("127.0.0.1", port)), **DIRECT
+        ),
+    ):
+        pass
+    assert refused.value.response.status_code == 403
 
 
 def test_commands_expire(platform: Platform) -> None:

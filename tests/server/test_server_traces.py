@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from server_platform import Platform
 
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.server.reading import parse_json
@@ -17,7 +18,7 @@ from stardust_auto.server.reports import kind_of, matches, read_report
 from stardust_auto.server.store.trees import arrange
 
 if TYPE_CHECKING:
-    from server_platform import Clock, Platform
+    from server_platform import Clock
 
 DEFAULTS = {
     "period": 60,
@@ -214,6 +215,34 @@ def test_retention(platform: Platform, clock: Clock) -> None:
     assert platform.admin("GET", "traces") == []
     assert platform.operations() == {}
     assert platform.admin("GET", "apps")[0]["instances"] == []
+
+
+def test_the_file_does_not_grow_for_ever(platform: Platform, clock: Clock) -> None:
+    with EmbeddedServer(max_data_mb=1) as server:
+        token = Platform(server, clock).login()
+        for number in range(4):
+            start = clock.now - 10_000 + number
+            samples = [
+                {"Id": f"{number}-{i}", "TraceId": f"t{number}-{i}", "StartTime": start + i, "Tag": "x" * 1000}
+                for i in range(700)
+            ]
+            Platform(server, clock).report(token, platform.builder(Samples=samples))
+        assert server.store.prune() > 0
+        assert Platform(server, clock).operations()["/a"]["total"] == 12  # counts stay, samples go
+
+
+def test_absurd_times_of_spans_do_not_lead_every_list(platform: Platform, clock: Clock) -> None:
+    start = clock.now - 1000
+    odd = [
+        {"Id": "a", "TraceId": "future", "StartTime": 2**62, "EndTime": 2**62 + 7},
+        {"Id": "b", "TraceId": "endless", "StartTime": start, "EndTime": 2**62},
+        {"Id": "c", "TraceId": "none"},
+        {"Id": "d", "TraceId": "back", "StartTime": start, "EndTime": start - 50},
+    ]
+    platform.report(platform.login(), platform.builder(Samples=odd, StartTime=start, EndTime=2**62))
+    found = {row["trace_id"]: (row["start_time"], row["cost"]) for row in platform.admin("GET", "traces?sort=slow")}
+    assert found == {"future": (start, 7), "endless": (start, 0), "none": (start, 0), "back": (start, 0)}
+    assert platform.operations()["/a"]["last_seen"] <= clock.now
 
 
 def test_one_trace_of_two_applications(platform: Platform) -> None:  # protocol.md §3.4

@@ -125,7 +125,10 @@ def update_app(call: AdminCall) -> dict[str, Any]:
                 store.apps.reset_secret(app)
         elif name != "create":
             raise CallError(400, f"unknown setting {clean(name, 40)!r}")
-    return app_object(call.services, store.apps.update(app, changes))
+    changed = store.apps.update(app, changes)
+    if not changed.enabled:
+        call.services.hub.disconnect(app.id)
+    return app_object(call.services, changed)
 
 
 def text_list(name: str, value: object) -> list[str]:
@@ -226,8 +229,8 @@ def publish(call: AdminCall) -> dict[str, Any]:
     at = call.body.get("at")
     if at is not None:
         moment = loose_time(at)
-        if moment <= store.clock():
-            raise CallError(400, "at must be a time to come: Unix milliseconds or an ISO date")
+        if not store.clock() < moment < store.clock() + 366 * 86_400_000:
+            raise CallError(400, "at must be a time of the coming year: Unix milliseconds or an ISO date")
         published = store.releases.configure(app, {"next_publish": moment})
         return {"version": published.version, "pushed": 0, "next_publish": moment, "changes": []}
     return _announced(call.services, store.releases.publish(app))

@@ -85,4 +85,14 @@ CREATE TABLE batch (
   PRIMARY KEY (app_id, batch_id)) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# The list of traces is read from the indexes alone.
+_COVERING = """
+DROP INDEX sample_trace;
+DROP INDEX sample_app;
+CREATE INDEX sample_trace ON sample (trace_id, span_id, start_time, end_time, failed);
+CREATE INDEX sample_app ON sample (app_id, start_time, trace_id);
+DROP INDEX sample_time;
+CREATE INDEX sample_time ON sample (start_time, trace_id);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _COVERING)

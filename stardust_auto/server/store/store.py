@@ -82,7 +82,25 @@ class Store:
                 "(SELECT 1 FROM builder WHERE builder.operation_id = operation.id)",
                 (limit,),
             ).rowcount
-        return removed
+        return removed + self._shrink()
+
+    def _shrink(self) -> int:
+        """Remove the oldest samples while there is too much; freed pages are used again."""
+        limit = self.settings.max_data_mb * 1_000_000
+        removed = 0
+        while True:
+            with self.database.write() as db:
+                pages, free, size = (
+                    int(db.execute(f"PRAGMA {name}").fetchone()[0])
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+                if (pages - free) * size <= limit:
+                    return removed
+                statement = "DELETE FROM sample WHERE id IN (SELECT id FROM sample ORDER BY start_time LIMIT 5000)"
+                count = db.execute(statement).rowcount
+            removed += count
+            if not count:
+                return removed
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.reports import BuilderRow, matches, with_start, within
+from stardust_auto.server.reports import BuilderRow, matches, plausible, within
 
 if TYPE_CHECKING:
     import sqlite3
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from stardust_auto.server.settings import ServerSettings
     from stardust_auto.server.store.apps import App
     from stardust_auto.server.store.database import Database
+
+
+_LONGEST_PERIOD = 3_600_000  # ms: a builder that started before is not looked at (the index is by start)
 
 
 class Traces:
@@ -29,7 +32,7 @@ class Traces:
         now = self._clock()
         dropped: dict[str, int] = {"no name": report.nameless} if report.nameless else {}
         kept: list[BuilderRow] = []
-        for builder in (with_start(item, now) for item in report.builders):
+        for builder in (plausible(item, now) for item in report.builders):
             if any(matches(pattern, builder.name) for pattern in app.excludes):
                 continue  # asked for, hence no loss
             if within(builder, now, self._settings.retention_days):
@@ -85,8 +88,8 @@ class Traces:
                     span.trace_id,
                     span.span_id,
                     span.parent_id,
-                    span.start_time or builder.start_time,
-                    span.end_time or builder.start_time,
+                    span.start_time,
+                    span.end_time,
                     span.value,
                     span.tag,
                     span.error,
@@ -120,8 +123,9 @@ class Traces:
                 "MAX(b.max_cost) AS max_cost, MIN(CASE WHEN b.min_cost >= 0 AND b.total > 0 THEN b.min_cost END) AS min_cost, "
                 "SUM(b.value) AS value, MAX(MAX(b.end_time, b.start_time)) AS last_seen "
                 "FROM builder b JOIN operation o ON o.id = b.operation_id "
-                "WHERE b.app_id = ? AND MAX(b.end_time, b.start_time) >= ? GROUP BY o.id ORDER BY cost DESC, o.name",
-                (app_id, since),
+                "WHERE b.app_id = ? AND b.start_time >= ? AND MAX(b.end_time, b.start_time) >= ? "
+                "GROUP BY o.id ORDER BY cost DESC, o.name",
+                (app_id, since - _LONGEST_PERIOD, since),
             ).fetchall()
         return [_operation(row) for row in rows]
 
@@ -131,8 +135,8 @@ class Traces:
         with self._database.read() as db:
             rows = db.execute(
                 "SELECT app_id, SUM(total) AS total, SUM(errors) AS errors, SUM(cost) AS cost FROM builder "
-                "WHERE MAX(end_time, start_time) >= ? GROUP BY app_id",
-                (since,),
+                "WHERE start_time >= ? AND MAX(end_time, start_time) >= ? GROUP BY app_id",
+                (since - _LONGEST_PERIOD, since),
             ).fetchall()
         return {row["app_id"]: (row["total"], row["errors"], row["cost"]) for row in rows}
 

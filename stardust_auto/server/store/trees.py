@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stardust_auto.server.store.database import Database
 
 _SPAN_LIMIT = 5000
+_SAMPLES_PER_TRACE = 200
 _SPANS = (
     "SELECT s.*, a.name AS app, o.name AS name, o.kind AS kind FROM sample s "
     "JOIN app a ON a.id = s.app_id JOIN operation o ON o.id = s.operation_id "
@@ -26,15 +27,11 @@ class Trees:
     def recent(self, *, app: str = "", sort: str = "recent", limit: int = 20) -> list[dict[str, Any]]:
         """Traces with their root; `sort` is `slow` or `recent`; cost is from first start to last end, ms."""
         order = "MAX(end_time) - MIN(start_time) DESC, trace_id" if sort == "slow" else "MAX(start_time) DESC, trace_id"
-        where = "trace_id <> ''"
-        arguments: list[Any] = []
-        if app:
-            where += " AND trace_id IN (SELECT trace_id FROM sample JOIN app ON app.id = app_id WHERE app.name = ?)"
-            arguments.append(app)
+        candidates, arguments = _candidates(app, sort, limit)
         with self._database.read() as db:
             rows = db.execute(
                 "SELECT trace_id, MIN(start_time) AS start_time, MAX(end_time) AS end_time, COUNT(DISTINCT span_id) AS spans, "  # noqa: S608 - built from constants
-                f"MAX(failed) AS failed FROM sample WHERE {where} GROUP BY trace_id ORDER BY {order} LIMIT ?",
+                f"MAX(failed) AS failed FROM sample WHERE {candidates} GROUP BY trace_id ORDER BY {order} LIMIT ?",
                 (*arguments, limit),
             ).fetchall()
             found = []
@@ -60,6 +57,19 @@ class Trees:
                 (identity, _SPAN_LIMIT),
             ).fetchall()
         return arrange(rows)
+
+
+def _candidates(app: str, sort: str, limit: int) -> tuple[str, list[Any]]:
+    """Which traces to look at: for the latest ones only the latest samples, whatever the file holds."""
+    where, arguments = "trace_id <> ''", list[Any]()
+    if app:
+        where += " AND app_id = (SELECT id FROM app WHERE name = ?)"
+        arguments.append(app)
+    if sort != "slow":
+        arguments.append(limit * _SAMPLES_PER_TRACE)
+        inner = f"SELECT trace_id FROM sample WHERE {where} ORDER BY start_time DESC LIMIT ?"  # noqa: S608 - a constant
+        return f"trace_id IN ({inner})", arguments
+    return (f"trace_id IN (SELECT trace_id FROM sample WHERE {where})" if app else where), arguments  # noqa: S608 - a constant
 
 
 def _summary(row: sqlite3.Row, root: sqlite3.Row) -> dict[str, Any]:
