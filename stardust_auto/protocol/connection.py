@@ -37,6 +37,8 @@ _BACKOFF_LIMIT: Final = 30.0
 #: A refusal lasts until somebody does something about it.
 _REFUSED_LIMIT: Final = 60.0
 _DEFAULT_PERIOD: Final = 60
+#: 2020 to 2100: what is outside is no time in Unix milliseconds.
+_PLAUSIBLE_MS: Final = (1_577_836_800_000, 4_102_444_800_000)
 _OWN_CALLS: Final = ("App/Login", "App/Ping")
 #: A clock further off than this is corrected from the HTTP Date header before a login is given up.
 _CLOCK_TOLERANCE_MS: Final = 60_000
@@ -146,15 +148,14 @@ class Connection:
         deadline = self._clock_deadline(timeout)
         with self._locked(deadline):
             self._open(deadline)
-            for last in (False, True):
-                try:
-                    return self._send(path, body, method, params, data, content_type, deadline, repeatable=repeatable)
-                except ApiError as error:
-                    if last or not self._token_at_fault(error, ping=False):
-                        raise
-                self._token = None
-                self._open(deadline)
-        raise AssertionError("unreachable")
+            try:
+                return self._send(path, body, method, params, data, content_type, deadline, repeatable=repeatable)
+            except ApiError as error:
+                if not self._token_at_fault(error, ping=False):
+                    raise
+            self._token = None
+            self._open(deadline)
+            return self._send(path, body, method, params, data, content_type, deadline, repeatable=repeatable)
 
     def beat(self) -> None:
         """Log in when needed, and ping.
@@ -251,7 +252,7 @@ class Connection:
         return True
 
     def _set_offset(self, server_time: int, sent: float, received: float) -> None:
-        if server_time > 0:
+        if _PLAUSIBLE_MS[0] < server_time < _PLAUSIBLE_MS[1]:
             self.clock_offset_ms = server_time - int((sent + received) * 500)
 
     def _ping(self, deadline: float) -> None:
@@ -336,6 +337,8 @@ class Connection:
         self.on_failed(self.wait)
 
     def _succeeded(self) -> None:
+        if self.state is State.STOPPED:
+            return  # a call that hung while we stopped came through after all
         self._failures = 0
         self._next_attempt = 0.0
         self._set_state(State.ONLINE, None)

@@ -43,9 +43,9 @@ class SessionStatus:
 
 
 class Session:
-    """Calls, background tasks, commands and push for one application.
+    """Calls, background tasks, commands and push for one application. Get one with ``acquire``.
 
-    ``clock`` is monotonic; with a ``worker`` of its own a test drives everything by hand.
+    ``worker`` is for tests that want a thread, or a clock, of their own.
     """
 
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[tuple[str, ...], str], Session]] = weakref.WeakValueDictionary()
@@ -63,11 +63,10 @@ class Session:
         push: bool = True,
         cache_dir: str | None = None,
         worker: Worker | None = None,
-        connection: Connection | None = None,
     ) -> None:
         self._worker = worker or process_worker()
         server_list = ServerList(servers)
-        self._connection = connection or Connection(
+        self._connection = Connection(
             server_list,
             Account(
                 server_list.all[0],
@@ -265,14 +264,19 @@ class Session:
     def run(self, function: Callable[[], object], timeout: float) -> bool:
         """Run ``function`` on the background thread and wait for it at most ``timeout`` seconds; True when it is done.
 
-        Without a thread it runs at once in the caller's, where each call is bounded by its own time-out.
+        Without a thread it runs at once in the caller's, and no call in it goes on for longer.
         """
+        deadline = time.monotonic() + timeout
         if self._worker.running and not self._worker.is_current_thread:
-            job = Job(self._worker, function, time.monotonic() + timeout)
+            job = Job(self._worker, function, deadline)
             self._worker.add(job)
             return job.done.wait(max(0.0, timeout))
-        with suppressed():
-            function()
+        before, self._connection.deadline = self._connection.deadline, deadline
+        try:
+            with suppressed():
+                function()
+        finally:
+            self._connection.deadline = before
         return True
 
     def call(

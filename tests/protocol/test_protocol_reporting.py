@@ -348,6 +348,23 @@ def test_flush_is_bounded_while_the_server_hangs(new_session: NewSession, source
         release.set()
 
 
+def test_flush_without_a_thread_is_bounded(new_session: NewSession, source: Source) -> None:
+    release = threading.Event()
+    with FaultyServer() as server:
+
+        def hang(handler: Handler) -> None:
+            release.wait(20)
+
+        session = new_session(server.url)
+        session.call("App/Ping", {})
+        server.answers["trace/reportraw"] = hang
+        source.ready = [builder()]
+        started = time.monotonic()
+        source.reporter(session).flush(0.4)
+        assert time.monotonic() - started < 0.8
+        release.set()
+
+
 def test_stop_sends_what_is_counted(server: FaultyServer, new_session: NewSession, source: Source) -> None:
     session = new_session(server.url)
     reporter = source.reporter(session)
