@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
     from stardust_auto.environment import AgentSettings
 
@@ -143,18 +144,19 @@ class TargetFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """``None``, or for the first target library what the finders behind us, and now those of wrapt, find."""
+        """``None``, or for a target library what the finders behind us find, with a loader that calls :meth:`install`.
+
+        Nothing is imported here: Python holds its one global import lock while it asks a finder, and whoever then waits for
+        a module that another thread is importing (wrapt needs asyncio, say) waits for ever.
+        """
         if fullname not in self._names:
             return None
-        self.install()
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        # The import machinery is walking through sys.meta_path and will not ask what install() has put in front of
-        # where it stands. So its walk is finished here.
         for finder in list(sys.meta_path):
-            find = getattr(finder, "find_spec", None)
+            find = getattr(finder, "find_spec", None) if finder is not self else None
             spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
             if spec is not None:
+                if not self._installed and hasattr(spec.loader, "exec_module"):
+                    spec.loader = TriggerLoader(self, spec.loader)  # type: ignore[assignment] # it is the loader, but for one call
                 return spec
         return None
 
@@ -166,6 +168,8 @@ class TargetFinder:
         try:
             if not self._installed:
                 self._installed = True
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 from stardust_auto.activation import agent
 
                 agent.install(self._settings)
@@ -173,3 +177,40 @@ class TargetFinder:
             _say(f"tracing is off, {type(error).__name__}: {error}")
         finally:
             self._lock.release()
+
+
+class TriggerLoader:
+    """The loader of the first target library: the real one, but the integrations come in before the module exists."""
+
+    __slots__ = ("_finder", "_loader")
+
+    def __init__(self, finder: TargetFinder, loader: Any) -> None:
+        self._finder = finder
+        self._loader = loader
+
+    @property
+    def __class__(self) -> type:  # type: ignore[misc] # isinstance() is to find the class of the real loader
+        return type(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Called without the global import lock, and before the module is known."""
+        self._finder.install()
+        create = getattr(self._loader, "create_module", None)
+        return create(spec) if create is not None else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module with its own loader in place, then the hooks that were too late to be asked for it."""
+        loader = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = loader
+        module.__loader__ = loader
+        loader.exec_module(module)
+        try:
+            from wrapt import notify_module_loaded
+
+            notify_module_loaded(module)
+        except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us
+            _say(f"{module.__name__} is not traced, {type(error).__name__}: {error}")
