@@ -44,11 +44,13 @@ def write(channel: Channel, deadline: float) -> None:
     """Report what is left, then write the summary to stderr, by ``deadline`` (monotonic seconds). Never raises."""
     try:
         arrived = channel.flush(max(deadline - time.monotonic() - _LEAVE, 0.0)) if channel.started else False
-        samples = slowest(channel.tracer.history())
+        history = channel.tracer.history()
+        samples = slowest(history)
         rows = [_own(sample, channel.app_id) for sample in samples]
         if rows and arrived:
             rows = merged(rows, fetch(channel, samples[0].trace_id, deadline - time.monotonic()))
-        lines = [*table(channel.tracer.totals(), _width()), *waterfall(rows, _width(), _bar())]
+        title = "slowest trace" if _longest(samples) >= _longest(history) else "one of the slowest traces"
+        lines = [*table(channel.tracer.totals(), _width()), *waterfall(rows, _width(), _bar(), title)]
         if channel.settings.servers and not arrived and channel.started:
             lines.append(
                 "The server did not take the last report in time; the figures above are those of this process."
@@ -88,12 +90,24 @@ def table(totals: Iterable[OperationTotal], width: int) -> list[str]:
 
 
 def slowest(history: Sequence[Sample]) -> list[Sample]:
-    """The kept spans of the trace with the longest span; of several as long, the one that shows most."""
+    """The kept spans of the trace to show: of those at least half as long as the longest, the one that shows most.
+
+    Not every call of a trace is kept (protocol.md §5.4), and the very slowest may have lost what made it slow.
+    """
     traces: dict[str, list[Sample]] = {}
     for sample in history:
         if not sample.name.startswith(_EXCEPTION):
             traces.setdefault(sample.trace_id, []).append(sample)
-    return max(traces.values(), key=lambda spans: (max(one.duration_ns for one in spans), len(spans)), default=[])
+    lengths = {trace: _longest(spans) for trace, spans in traces.items()}
+    # A call that nothing called and that called nothing is not much of a waterfall.
+    several = [trace for trace, spans in traces.items() if len(spans) > 1] or list(traces)
+    longest = max((lengths[trace] for trace in several), default=0)
+    slow = [trace for trace in several if 2 * lengths[trace] >= longest]
+    return traces[max(slow, key=lambda trace: (len(traces[trace]), lengths[trace]))] if slow else []
+
+
+def _longest(samples: Iterable[Sample]) -> int:
+    return max((one.duration_ns for one in samples if not one.name.startswith(_EXCEPTION)), default=0)
 
 
 def fetch(channel: Channel, trace_id: str, timeout: float) -> list[Row]:
@@ -117,7 +131,7 @@ def merged(own: Iterable[Row], others: Iterable[Row]) -> list[Row]:
     return list(known.values())
 
 
-def waterfall(rows: Sequence[Row], width: int, bar: str) -> list[str]:
+def waterfall(rows: Sequence[Row], width: int, bar: str, title: str = "slowest trace") -> list[str]:
     """The spans of one trace, each under its parent, with a bar for when it ran."""
     if not rows:
         return []
@@ -130,8 +144,7 @@ def waterfall(rows: Sequence[Row], width: int, bar: str) -> list[str]:
     names = min(max(_cells(row.name) + 2 * depth for depth, row in shown), max(width - apps - times - 30, 20))
     room = max(width - apps - names - times - 10, 10)
     longest = max(rows, key=lambda row: row.duration)
-    title = f"slowest trace: {_duration(longest)}, {len(rows)} span{'' if len(rows) == 1 else 's'}"
-    lines = ["", title]
+    lines = ["", f"{title}: {_duration(longest)}, {len(rows)} span{'' if len(rows) == 1 else 's'}"]
     for depth, row in shown:
         left = min(int((row.start - start) / whole * room), room - 1)
         size = min(max(round(row.duration / whole * room), 1), room - left)

@@ -103,8 +103,10 @@ def test_slowest_is_the_trace_with_the_longest_span() -> None:
         sample("/b", "t2", "2", "", 0, 30),
         sample("db:x", "t2", "3", "2", 5, 2),
         sample("ex:KeyError", "t3", "4", "", 0, 99),
+        sample("db:lone", "t4", "5", "", 0, 98),
     ]
     assert [one.id for one in slowest(history)] == ["2", "3"]
+    assert [one.id for one in slowest([history[0], history[4]])] == ["5"]
     assert slowest([]) == []
 
 
