@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.redis_record import record_command, record_pipeline, stack_of, tolerant
+from stardust_auto.instrumentation.redis_record import cluster_stack, record_command, record_pipeline
 from stardust_auto.instrumentation.registry import Integration
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
@@ -60,11 +60,17 @@ def _async_command(patches: Patches, plain: Any) -> Any:
 
 
 def _pipeline(patches: Patches, plain: Any) -> Any:
+    in_cluster = plain.__module__.endswith("cluster")
+
     @functools.wraps(plain)
     def execute(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         tracer = patches.tracer
         parent = _current()
-        if tracer is None or parent is SUPPRESSED or not (stack := stack_of(self)):
+        if (
+            tracer is None
+            or parent is SUPPRESSED
+            or not (stack := cluster_stack(self) if in_cluster else self.command_stack)
+        ):
             return plain(self, *args, **kwargs)
         start = tracer.now()
         try:
@@ -72,18 +78,25 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
-        record_pipeline(patches, self, stack, start, parent, result if tolerant(args, kwargs) else None, None)
+        tolerant = not args[0] if args else "raise_on_error" in kwargs and not kwargs["raise_on_error"]
+        record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
         return result
 
     return execute
 
 
 def _async_pipeline(patches: Patches, plain: Any) -> Any:
+    in_cluster = plain.__module__.endswith("cluster")
+
     @functools.wraps(plain)
     async def execute(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         tracer = patches.tracer
         parent = _current()
-        if tracer is None or parent is SUPPRESSED or not (stack := stack_of(self)):
+        if (
+            tracer is None
+            or parent is SUPPRESSED
+            or not (stack := cluster_stack(self) if in_cluster else self.command_stack)
+        ):
             return await plain(self, *args, **kwargs)
         start = tracer.now()
         try:
@@ -91,7 +104,8 @@ def _async_pipeline(patches: Patches, plain: Any) -> Any:
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
-        record_pipeline(patches, self, stack, start, parent, result if tolerant(args, kwargs) else None, None)
+        tolerant = not args[0] if args else "raise_on_error" in kwargs and not kwargs["raise_on_error"]
+        record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
         return result
 
     return execute

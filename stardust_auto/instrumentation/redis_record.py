@@ -29,7 +29,11 @@ def record_pipeline(
         tracer = patches.tracer
         if tracer is None:
             return
-        names = names_of(client)
+        known = BY_POOL.get(id(getattr(client, "connection_pool", None)))
+        names = known[1] if known is not None else names_of(client)
+        if result is None and error is None:
+            tracer.record(names["PIPELINE"], start, parent, describe, (names.address, stack), None, len(stack))
+            return
         failed = [item for item in result if isinstance(item, Exception)] if result is not None else ()
         conflict = type(error).__name__ == "WatchError"  # another client was quicker: the program tries again
         about = (names.address, stack, len(failed), conflict)
@@ -39,12 +43,7 @@ def record_pipeline(
         patches.fault(fault)
 
 
-def stack_of(pipeline: Any) -> Any:
-    """The queued commands: a list that the pipeline replaces, and does not empty, when it is done."""
+def cluster_stack(pipeline: Any) -> Any:
+    """The queued commands of a cluster's pipeline (from redis-py 6 on they are kept by its strategy)."""
     strategy = getattr(pipeline, "_execution_strategy", None)
     return pipeline.command_stack if strategy is None else strategy.command_queue
-
-
-def tolerant(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether ``execute`` hands errors of single commands back in its result (``raise_on_error=False``)."""
-    return not (args[0] if args else kwargs.get("raise_on_error", True))

@@ -96,10 +96,16 @@ def _patch_server(module: ModuleType, patches: Patches) -> None:
 
 
 def _patch_wsgiref(module: ModuleType, patches: Patches) -> None:
+    # A handler is given its application anew for each request: the last one is remembered.
+    last: list[tuple[Any, Any]] = [(None, None)]
+
     def make(plain: Any) -> Any:
         @functools.wraps(plain)
         def run(self: Any, application: Any) -> Any:
-            return plain(self, application if patches.tracer is None else responder(patches, application, 2))
+            pair = last[0]
+            if pair[0] is not application:
+                pair = last[0] = (application, responder(patches, application, 2))
+            return plain(self, pair[1])
 
         return run
 

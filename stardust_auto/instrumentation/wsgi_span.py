@@ -25,7 +25,7 @@ class RequestSpan(Span):
     __slots__ = ("complete", "environ", "inherited", "start_response", "status")
 
     #: Set where a framework knows that its body is not made piece by piece.
-    complete: bool
+    complete: bool | None
     environ: dict[str, Any]
     inherited: int
     start_response: Callable[..., Any]
@@ -97,8 +97,7 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
                 span = tracer.begin(name, parent, RequestSpan)
                 span.inherited = 0 if parent is None else parent.flag
                 span.environ = environ
-                span.status = None
-                span.complete = False
+                span.status = span.complete = None
                 span.start_response = args[-1]
                 environ[KEY] = span
         except Exception as fault:  # noqa: BLE001 - our own code, or a server with an odd environ; counted
@@ -107,18 +106,24 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
             return app(*args)
         token = current_span.set(span)
         try:
-            body = app(*args[:-1], span.started)
+            body = app(environ, span.started) if size == 2 else app(args[0], environ, span.started)
         except BaseException as error:
             span.end(error)
             raise
         finally:
             current_span.reset(token)
         try:
-            return finish_or_follow(body, span, environ)
+            length = environ.get("CONTENT_LENGTH")
+            if length and length.isdigit():
+                span.value = int(length[:18])
+            if type(body) is list or type(body) is tuple:
+                span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
+            elif not span.complete:
+                return follow(body, span, environ.get("wsgi.file_wrapper"))
         except Exception as fault:  # noqa: BLE001 - our own code, or a body that is none; counted
             patches.fault(fault)
-            span.end()
-            return body
+        span.end()
+        return body
 
     return respond
 
@@ -126,23 +131,14 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
 _kinds: dict[type, Any] = {}
 
 
-def finish_or_follow(body: Any, span: RequestSpan, environ: dict[str, Any]) -> Any:
-    """End the span of a completed body, which comes back untouched; otherwise something that ends it when the body is closed."""
-    length = environ.get("CONTENT_LENGTH")
-    if length and length.isdigit():
-        span.value = int(length[:18])
-    if type(body) is list or type(body) is tuple:
-        span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
-        span.end()
-        return body
-    kind: Any = None
-    if not span.complete:
-        cls = type(body)
-        kind = _kinds.get(cls, ...)
-        if kind is ...:
-            kind = _kind(body, environ.get("wsgi.file_wrapper"))
-            if len(_kinds) < 256:
-                _kinds[cls] = kind
+def follow(body: Any, span: RequestSpan, file_wrapper: Any) -> Any:
+    """Something that ends the span when the body is used up or closed; a body that needs no following comes back untouched."""
+    cls = type(body)
+    kind = _kinds.get(cls, ...)
+    if kind is ...:
+        kind = _kind(body, file_wrapper)
+        if len(_kinds) < 256:
+            _kinds[cls] = kind
     if kind is None:
         span.end()
         return body
