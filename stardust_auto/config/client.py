@@ -66,9 +66,10 @@ class ConfigClient:
         self.app_id: str = session.app_id if session is not None else settings.app_id or program_name()
         self.requested_scope = settings.scope
         self.full_interval = FULL_INTERVAL
-        self._cache = (
-            DiskCache(settings.servers, self.app_id, settings.scope, settings.cache_dir) if use_cache else None
-        )
+        # A session that was made with other servers than the environment's has a copy of its own.
+        servers = (session.server,) if session is not None and given is None else settings.servers
+        self._cache = DiskCache(servers, self.app_id, settings.scope, settings.cache_dir) if use_cache else None
+        self._server_label = ",".join(servers)
         self._keys = UsedKeys() if report_keys else None
         self._clock = clock
         self._schedule = Schedule(refresh_interval, clock)
@@ -94,9 +95,7 @@ class ConfigClient:
         )
 
     def _empty(self) -> RawSnapshot:
-        return make_snapshot(
-            {}, app_id=self.app_id, scope=self.requested_scope, server=",".join(self._settings.servers)
-        )
+        return make_snapshot({}, app_id=self.app_id, scope=self.requested_scope, server=self._server_label)
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
@@ -112,17 +111,21 @@ class ConfigClient:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to pull in the background. Never blocks; twice is once; after a fork it starts the child's own."""
+        """Begin to pull in the background. Never blocks; twice is once; after a fork it starts the child's own.
+
+        Raises:
+            ValueError: no server is known, neither here nor from ``STARDUST_SERVER``.
+        """
         with self._lock:
             if self._running:
                 return
+            session = self._acquire()
             self._running = True
             self._loaded.clear()  # what was loaded before a stop may be old by now
             if self._cache is not None and self._snapshot.origin == "none":
                 self._cached = self._cache.load()
                 if self._cached is not None:
                     self._snapshot = self._cached
-            session = self._acquire()
             hints.listen(session, self)
             session.add_task(self)
         session.start()

@@ -62,4 +62,4 @@ def carry_factories(old: Any, new: Any) -> None:
         if name in new.model_fields_set or name in old.model_fields_set:
             carry_factories(getattr(old, name), getattr(new, name))
         elif info.default_factory is not None:
-            new.__dict__[name] = old.__dict__[name]
+            vars(new)[name] = vars(old)[name]

@@ -25,23 +25,23 @@ class Feed(Protocol):
     @property
     def last_error(self) -> str: ...
 
-    def start(self) -> None:
-        """Begin to fetch in the background. Never blocks; doing it again does nothing, after a fork it begins anew."""
+    # Begin to fetch in the background. Never blocks; doing it again does nothing, after a fork it begins anew.
+    def start(self) -> None: ...
 
     def stop(self) -> None: ...
 
-    def poll(self) -> bool:
-        """Where no background thread can be had: fetch now if it is time. False where a thread does it."""
+    # Where no background thread can be had: fetch now if it is time. False where a thread does it.
+    def poll(self) -> bool: ...
 
-    def wait_loaded(self, timeout: float) -> bool:
-        """Wait for the first answer of the center, at most ``timeout`` seconds. False without one."""
+    # Wait for the first answer of the center, at most ``timeout`` seconds. False without one.
+    def wait_loaded(self, timeout: float) -> bool: ...
 
-    def last_good(self) -> RawSnapshot | None:
-        """The copy on disk, if there is one that differs from :attr:`snapshot`."""
+    # The copy on disk, if there is one that differs from the snapshot.
+    def last_good(self) -> RawSnapshot | None: ...
 
     def subscribe(self, listener: Listener) -> None: ...
 
     def unsubscribe(self, listener: Listener) -> None: ...
 
-    def declare(self, used: Iterable[str]) -> None:
-        """The keys that a program reads, for the center's "used" and "missed" lists."""
+    # The keys that a program reads, for the center's lists of used and missed keys.
+    def declare(self, used: Iterable[str]) -> None: ...

@@ -137,7 +137,7 @@ class SnapshotHolder(Generic[T]):
     def refuse(self, raw: RawSnapshot, error: InvalidSettings, start: int | None = None) -> None:
         """Note and report a refused state: one line per content."""
         self.rejected = (raw.version, raw.content_hash)
-        self.rejection = error
+        self.rejection = error.with_traceback(None)  # its frames hold states, and it is kept
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
         tell(logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
         paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))

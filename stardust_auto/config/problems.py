@@ -65,9 +65,10 @@ def redacted_validation_error(
     lines: list[InitErrorDetails] = []
     for details in _details(error):
         for problem in _of_error(settings_cls, details, build):
-            text = str(problem).replace("{", "{{").replace("}", "}}")
             path = tuple(problem.path.split(".")) if problem.path else ()
-            lines.append(InitErrorDetails(type=PydanticCustomError(problem.code, text), loc=path, input=None))
+            # Without a context the template is taken as it is; that it is computed is what pyright minds.
+            error_type = PydanticCustomError(problem.code, str(problem))  # pyright: ignore[reportArgumentType]  # see above
+            lines.append(InitErrorDetails(type=error_type, loc=path, input=None))
     return ValidationError.from_exception_data(settings_cls.__name__, lines, hide_input=True)
 
 

@@ -15,10 +15,11 @@ import pytest
 from config_center import ScriptedCenter, failure, wait_for
 from pydantic import BaseModel
 
-from stardust_auto.config import RawSnapshot, StardustConfigDict, StardustSettings, live
+from stardust_auto.config import ConfigClient, RawSnapshot, StardustConfigDict, StardustSettings, live
 from stardust_auto.config.schedule import CHASE_LENGTH, Schedule
 from stardust_auto.config.snapshot import make_snapshot
 from stardust_auto.protocol.errors import StardustError
+from stardust_auto.protocol.session import Session
 
 
 class Clock:
@@ -462,3 +463,29 @@ def test_clients_end_with_their_users(center: ScriptedCenter) -> None:
     center.sessions.clear()
     gc.collect()
     assert gone() is None
+
+
+def test_a_client_without_a_server_says_so() -> None:
+    client = ConfigClient(app_id="shop")
+    for attempt in (client.start, client.start, client.refresh):
+        with pytest.raises(ValueError, match="set STARDUST_SERVER"):
+            attempt()
+    assert (client.state, client.get("a", "d")) == ("OFF", "d")
+    client.stop()
+
+
+def test_copies_of_two_sessions_are_apart(center: ScriptedCenter) -> None:
+    other = ScriptedCenter()
+    try:
+        clients = []
+        for place, value in ((center, "one"), (other, "two")):
+            place.values = {"a": value}
+            session = Session(place.url, "shop", "s", push=False)
+            place.sessions.append(session)
+            client = ConfigClient(session=session)
+            client.refresh()
+            clients.append(client)
+        loaded = [client._cache.load() for client in clients if client._cache is not None]
+        assert [dict(entry.values) for entry in loaded if entry is not None] == [{"a": "one"}, {"a": "two"}]
+    finally:
+        other.stop()
