@@ -188,8 +188,8 @@ class TriggerLoader:
         self._finder = finder
         self._loader = loader
 
-    @property
-    def __class__(self) -> type:  # type: ignore[misc] # isinstance() is to find the class of the real loader
+    @property  # type: ignore[misc] # isinstance() is to find the class of the real loader
+    def __class__(self) -> type:
         return type(self._loader)
 
     def __getattr__(self, name: str) -> Any:
