@@ -101,6 +101,8 @@ def slowest(history: Sequence[Sample]) -> list[Sample]:
     lengths = {trace: _longest(spans) for trace, spans in traces.items()}
     # A call that nothing called and that called nothing is not much of a waterfall.
     several = [trace for trace, spans in traces.items() if len(spans) > 1] or list(traces)
+    # Nor is one without its beginning, where the request itself was no sample but something within it was.
+    several = [trace for trace in several if any(not one.parent_id for one in traces[trace])] or several
     longest = max((lengths[trace] for trace in several), default=0)
     slow = [trace for trace in several if 2 * lengths[trace] >= longest]
     return traces[max(slow, key=lambda trace: (len(traces[trace]), lengths[trace]))] if slow else []

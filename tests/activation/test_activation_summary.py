@@ -110,6 +110,13 @@ def test_slowest_is_the_trace_with_the_longest_span() -> None:
     assert slowest([]) == []
 
 
+def test_a_trace_without_its_beginning_is_shown_only_where_there_is_no_other() -> None:
+    whole = [sample("/a", "t1", "1", "", 0, 10), sample("db:x", "t1", "2", "1", 1, 2)]
+    headless = [sample("http:x", "t2", "4", "3", 0, 80), sample("db:x", "t2", "5", "3", 1, 2)]
+    assert [one.id for one in slowest([*whole, *headless])] == ["1", "2"]
+    assert [one.id for one in slowest(headless)] == ["4", "5"]
+
+
 def test_own_spans_keep_their_precision() -> None:
     own = [row("1", "", 0, 0.25)]
     known = [
