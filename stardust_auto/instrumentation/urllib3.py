@@ -1,127 +1,120 @@
-"""urllib3: one span for each request, however many redirects and retries it takes, and none below another client's span."""
+"""urllib3: one span for each request, however many redirects and retries it takes, and none below another client's span.
+
+Trace headers go out with the connection's own headers, at each hop and to the hop's host: the caller's mappings are neither changed nor
+copied, and no object of the program ever holds them.
+"""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation._http import HttpSpan, open_span, with_traceparent
+from stardust_auto.instrumentation._http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
 from stardust_auto.instrumentation.registry import Integration
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     from stardust_auto.instrumentation.patches import Patches
 
 
-def transport(patches: Patches) -> Callable[[Any], Any]:
-    """Wrapper of ``HTTPConnectionPool.urlopen``: every hop of every request passes here, with the host that it goes to.
+def _urlopen(patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``urlopen`` of a pool, or of the manager that follows redirects from pool to pool."""
 
-    ``patches`` are those of urllib3: while they are off, requests that belong to a span of another library still get their headers.
-    """
-    get_current: Callable[[], Any] = current_span.get
-
-    def make(plain: Any) -> Any:
-        @functools.wraps(plain)
-        def urlopen(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            parent = get_current()
-            if type(parent) is HttpSpan and not parent.ended:
-                try:
-                    args, kwargs = _hop(patches, parent, self, args, kwargs)
-                except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
-                    patches.fault(fault)
-                return plain(self, *args, **kwargs)
+    @functools.wraps(plain)
+    def urlopen(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        tracer = patches.tracer
+        parent: Any = current_span.get()
+        if tracer is None or parent is SUPPRESSED or (type(parent) is HttpSpan and not parent.ended):
+            return plain(self, *args, **kwargs)
+        span = None
+        try:
             url = args[1] if len(args) > 1 else kwargs.get("url")
-            if patches.tracer is None or parent is SUPPRESSED or not isinstance(url, str):
-                return plain(self, *args, **kwargs)
-            # Once more through here, now below a span: the first hop.
-            url = url if "://" in url[:10] else _address(self) + url
-            return _traced(patches, parent, url, functools.partial(urlopen, self), args, kwargs)
+            if isinstance(url, str):
+                span = _open(tracer, parent, self, url, args, kwargs)
+        except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+            patches.fault(fault)
+        if span is None:
+            return plain(self, *args, **kwargs)
+        token = current_span.set(span)
+        try:
+            response = plain(self, *args, **kwargs)
+        except BaseException as error:
+            span.finish(error)
+            raise
+        finally:
+            current_span.reset(token)
+        failure = None
+        try:
+            span.status = int(response.status)
+            history = getattr(response.retries, "history", ())
+            span.redirects = sum(1 for step in history if step.redirect_location)
+            failure = error_of(span.status, response.reason)
+        except Exception as fault:  # noqa: BLE001 - a response of somebody's own; counted
+            patches.fault(fault)
+        span.finish(failure)
+        return response
 
-        return urlopen
-
-    return make
-
-
-def _manager(patches: Patches) -> Callable[[Any], Any]:
-    """Wrapper of ``PoolManager.urlopen``, which follows redirects from host to host."""
-    get_current: Callable[[], Any] = current_span.get
-
-    def make(plain: Any) -> Any:
-        @functools.wraps(plain)
-        def urlopen(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            parent = get_current()
-            url = args[1] if len(args) > 1 else kwargs.get("url")
-            if patches.tracer is None or parent is SUPPRESSED or not isinstance(url, str):
-                return plain(self, *args, **kwargs)
-            if type(parent) is HttpSpan and not parent.ended:
-                return plain(self, *args, **kwargs)
-            return _traced(patches, parent, url, functools.partial(plain, self), args, kwargs)
-
-        return urlopen
-
-    return make
+    return urlopen
 
 
-def _traced(
-    patches: Patches, parent: Any, url: str, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    try:
-        span = open_span(patches, parent, args[0] if args else kwargs.get("method"), url, None, kwargs.get("body"))
-    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
-        patches.fault(fault)
-        return call(*args, **kwargs)
-    token = current_span.set(span)
-    try:
-        response = call(*args, **kwargs)
-    except BaseException as error:
-        span.finish(error)
-        raise
-    finally:
-        current_span.reset(token)
-    span.answered(getattr(response, "status", 0), getattr(response, "reason", ""))
-    history = getattr(getattr(response, "retries", None), "history", ())
-    span.redirects = sum(1 for step in history if getattr(step, "redirect_location", None))
-    span.finish()
-    return response
+def _open(tracer: Any, parent: Any, pool: Any, url: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpSpan:
+    if "://" not in url[:10]:
+        port = f":{pool.port}" if pool.port else ""
+        url = f"{pool.scheme}://{pool.host}{port}{url}"
+    span: HttpSpan = tracer.begin(HTTP_NAMES[url.partition("?")[0]], parent, HttpSpan)
+    span.method, span.url, span.hooks = args[0] if args else kwargs.get("method"), url, None
+    span.status = span.redirects = span.attempts = 0
+    headers = args[3] if len(args) > 3 else kwargs.get("headers")
+    span.own_context = has_traceparent(headers if headers is not None else pool.headers)
+    body = args[2] if len(args) > 2 else kwargs.get("body")
+    if isinstance(body, (bytes, str)):
+        span.value = len(body)
+    return span
 
 
-def _address(pool: Any) -> str:
-    port = f":{pool.port}" if pool.port else ""
-    return f"{pool.scheme}://{pool.host}{port}"
+def _endheaders(patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``HTTPConnection.endheaders``: the last moment for one more header."""
+
+    @functools.wraps(plain)
+    def endheaders(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        span: Any = current_span.get()
+        if type(span) is HttpSpan and not span.ended:
+            span.attempts += 1
+            try:
+                rule = patches.propagation
+                if not span.own_context and rule is not None and rule.allows(_host(self)):
+                    self.putheader("traceparent", span.traceparent)
+            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                patches.fault(fault)
+        return plain(self, *args, **kwargs)
+
+    return endheaders
 
 
-def _hop(patches: Patches, span: HttpSpan, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The arguments with our header, if this hop's host may have it."""
-    span.attempts += 1
-    host = pool.host
-    if pool.proxy is not None:
-        url = kwargs.get("url") or args[1]
-        if "://" in url[:10]:
-            host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
-    rule = patches.propagation
-    if rule is None or not rule.allows(host):
-        return args, kwargs
-    if len(args) > 3:
-        headers = args[3] if args[3] is not None else pool.headers
-        return (*args[:3], with_traceparent(headers, span), *args[4:]), kwargs
-    headers = kwargs.get("headers")
-    kwargs["headers"] = with_traceparent(headers if headers is not None else pool.headers, span)
-    return args, kwargs
+def _host(connection: Any) -> Any:
+    """Where this hop goes, which behind a proxy is not where the connection goes; ``None`` if that cannot be seen."""
+    tunnel = getattr(connection, "_tunnel_host", None)
+    if tunnel:
+        return tunnel
+    if getattr(connection, "proxy", None) is None:
+        return connection.host
+    line = bytes(getattr(connection, "_buffer", [b""])[0]).decode("latin-1")
+    return line.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0] or None
 
 
-def patch_transport(patches: Patches, own: Patches) -> None:
-    """Replace the transport's entry on behalf of ``patches``; ``own`` are those of urllib3 itself."""
-    pool = patches.module("urllib3.connectionpool")
-    if pool is not None:
-        patches.wrap(pool.HTTPConnectionPool, "urlopen", transport(own))
+def patch_headers(patches: Patches) -> None:
+    """Let every request under a span of ours carry its context, whichever library made the span."""
+    connection = patches.module("urllib3.connection")
+    if connection is not None:
+        patches.wrap(connection.HTTPConnection, "endheaders", functools.partial(_endheaders, patches))
 
 
 def _patch(module: ModuleType, patches: Patches) -> None:
-    patch_transport(patches, patches)
-    patches.wrap(module.PoolManager, "urlopen", _manager(patches))
+    for owner in (module.HTTPConnectionPool, module.PoolManager):
+        patches.wrap(owner, "urlopen", functools.partial(_urlopen, patches))
+    patch_headers(patches)
 
 
 INTEGRATION = Integration(name="urllib3", targets={"urllib3": _patch}, supports={"urllib3": (1, 26)})

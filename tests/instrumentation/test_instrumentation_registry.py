@@ -312,7 +312,7 @@ def test_five_faults_of_our_own_switch_an_integration_off_once(traced_block, cap
     def broken(*args):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(ours, "open_span", broken)
+    monkeypatch.setattr(ours, "has_traceparent", broken)
     with traced_block(), caplog.at_level(logging.INFO, "stardust_auto"), requests.Session() as session:
         session.mount("mock://", Answering())
         for _ in range(MAX_FAULTS + 3):
