@@ -1,0 +1,91 @@
+# ruff: noqa: RUF012 - pydantic copies the defaults of fields
+"""What it costs, and that every documented name works: config.md §6, cases 72 and 76."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import AliasChoices, BaseModel, Field
+
+from stardust_auto.config import CsvList, MemoryClient, StardustConfigDict, StardustSettings, live
+from stardust_auto.config.problems import remote_key
+from stardust_auto.config.schema import tree_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    path = Path(__file__).parent.parent.parent / "benchmarks" / "config_build.py"
+    spec = importlib.util.spec_from_file_location("config_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["config_build"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_build_of_200_fields_among_10000_foreign_keys(benchmark: ModuleType) -> None:  # config.md case 76
+    settings, values = benchmark.scalars(200)
+    snapshot = benchmark.raw(values, 10_000)
+    snapshot.view()
+    assert benchmark.best(lambda: benchmark.build(settings, snapshot)) < 0.015
+
+
+def test_reading_a_field(benchmark: ModuleType) -> None:  # config.md case 76
+    assert benchmark.reading_ns(50_000) < 150
+
+
+def test_foreign_keys_cost_a_build_nothing(benchmark: ModuleType) -> None:  # config.md case 76
+    settings, values = benchmark.models(50)
+    alone, crowded = benchmark.raw(values), benchmark.raw(values, 10_000)
+    crowded.view()
+    assert benchmark.best(lambda: benchmark.build(settings, crowded)) < 2 * benchmark.best(
+        lambda: benchmark.build(settings, alone)
+    )
+
+
+class Documented(StardustSettings):
+    class Db(BaseModel, frozen=True):
+        class Pool(BaseModel, frozen=True):
+            max_size: str = ""
+
+        host: str = ""
+        user_name: str = Field("", alias="userName")
+        pool: Pool = Pool()
+
+    model_config = StardustConfigDict(env_prefix="SHOP_", stardust_key_prefix="shop:")
+    level: str = ""
+    url: str = Field("", alias="api.url")
+    choice: str = Field("", validation_alias=AliasChoices("first", "second"))
+    hosts: CsvList[str] = []
+    db: Db = Db()
+
+
+def value_at(settings: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        settings = getattr(settings, name)
+    return settings
+
+
+@pytest.mark.parametrize("path", [node.path for node in tree_of(Documented).leaves()], ids=".".join)
+def test_every_documented_name_is_what_is_read(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:  # config.md case 72
+    node = tree_of(Documented).find(path)
+    assert node is not None
+    expected = ["planted"] if node.sequence else "planted"
+    key, variable = remote_key(node, Documented.model_config), node.environment_name(Documented.model_config)
+    handle = live(Documented, client=MemoryClient({key: "planted"}))
+    assert value_at(handle.current, path) == expected
+    assert handle.explain(".".join(path)).key == key
+    monkeypatch.setenv(variable, "stronger")
+    handle.reload()
+    assert value_at(handle.current, path) == (["stronger"] if node.sequence else "stronger")
+    assert str(handle.explain(".".join(path)).winner) == f"env {variable}"
