@@ -139,9 +139,9 @@ class Apps:
                 self.check(app, secret)
         with self._database.write() as db:
             db.execute(
-                "UPDATE app SET last_login = ?1, version = CASE WHEN ?2 <> '' THEN ?2 ELSE version END, "
-                "display_name = CASE WHEN display_name = '' THEN ?3 ELSE display_name END WHERE id = ?4",
-                (self._clock(), version[:50], display_name[:50], app.id),
+                "UPDATE app SET last_login = :now, version = CASE WHEN :version <> '' THEN :version ELSE version END, "
+                "display_name = CASE WHEN display_name = '' THEN :display ELSE display_name END WHERE id = :id",
+                {"now": self._clock(), "version": version[:50], "display": display_name[:50], "id": app.id},
             )
         return app, issued
 

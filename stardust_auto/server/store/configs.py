@@ -112,8 +112,8 @@ class Configs:
         """Values with what is staged; with a scope those of that scope and the unscoped ones."""
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT * FROM config_item WHERE app_id = ?1 AND (?2 IS NULL OR scope = ?2 OR scope = '') ORDER BY key, scope",
-                (app.id, scope or None),
+                "SELECT * FROM config_item WHERE app_id = :app AND (:scope IS NULL OR scope = :scope OR scope = '') ORDER BY key, scope",
+                {"app": app.id, "scope": scope or None},
             ).fetchall()
         return [
             {
@@ -236,10 +236,10 @@ class Configs:
 def settle(db: sqlite3.Connection, app_id: int, now: int) -> None:
     """Next version: one more than the version while something is staged, else the version (0 for a fresh one)."""
     db.execute(
-        "UPDATE config_app SET updated = ?2, next_version = CASE "
-        "WHEN EXISTS (SELECT 1 FROM config_item WHERE app_id = ?1 AND staged <> 0) THEN version + 1 "
-        "WHEN next_version = 0 THEN 0 ELSE version END WHERE app_id = ?1",
-        (app_id, now),
+        "UPDATE config_app SET updated = :now, next_version = CASE "
+        "WHEN EXISTS (SELECT 1 FROM config_item WHERE app_id = :app AND staged <> 0) THEN version + 1 "
+        "WHEN next_version = 0 THEN 0 ELSE version END WHERE app_id = :app",
+        {"app": app_id, "now": now},
     )
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _MB = 1024 * 1024
 _SEEN = (
-    "INSERT INTO instance (app_id, client_id, ip, created, last_seen) VALUES (?1, ?2, ?3, ?4, ?4) "
-    "ON CONFLICT (app_id, client_id) DO UPDATE SET ip = ?3, last_seen = ?4, online = 1"
+    "INSERT INTO instance (app_id, client_id, ip, created, last_seen) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (app_id, client_id) DO UPDATE SET ip = excluded.ip, last_seen = excluded.last_seen, online = 1"
 )
 
 
@@ -32,7 +32,8 @@ class Instances:
             self._seen(db, app_id, client_id, ip, columns)
 
     def _seen(self, db: sqlite3.Connection, app_id: int, client_id: str, ip: str, columns: Mapping[str, Any]) -> None:
-        db.execute(_SEEN, (app_id, client_id, ip, self._clock()))
+        now = self._clock()
+        db.execute(_SEEN, (app_id, client_id, ip, now, now))
         if columns:
             names = ", ".join(f"{name} = ?" for name in columns)
             statement = f"UPDATE instance SET {names} WHERE app_id = ? AND client_id = ?"  # noqa: S608 - names from our callers, not from a request

@@ -41,9 +41,9 @@ class Registry:
             ).fetchone()
             db.execute(
                 "INSERT INTO provider (service_id, app_id, client_id, version, address, tag, created, updated) "
-                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) ON CONFLICT (service_id, app_id, client_id) DO UPDATE SET "
-                "version = ?4, address = ?5, tag = ?6, updated = ?7",
-                (service, app_id, client_id, version, address, tag, now),
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (service_id, app_id, client_id) DO UPDATE SET "
+                "version = excluded.version, address = excluded.address, tag = excluded.tag, updated = excluded.updated",
+                (service, app_id, client_id, version, address, tag, now, now),
             )
             row = db.execute(
                 f"{_SELECT} WHERE p.service_id = ? AND p.app_id = ? AND p.client_id = ?", (service, app_id, client_id)
@@ -74,8 +74,8 @@ class Registry:
         with self._database.write() as db:
             service = self._service(db, name)
             db.execute(
-                "INSERT INTO consumer (service_id, app_id, client_id, updated) VALUES (?1, ?2, ?3, ?4) "
-                "ON CONFLICT (service_id, app_id, client_id) DO UPDATE SET updated = ?4",
+                "INSERT INTO consumer (service_id, app_id, client_id, updated) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (service_id, app_id, client_id) DO UPDATE SET updated = excluded.updated",
                 (service, app_id, client_id, now),
             )
             rows = db.execute(

@@ -107,8 +107,9 @@ class Releases:
             db.execute(statement, (app_id, key, scope))
             return
         db.execute(
-            "INSERT INTO config_item (app_id, key, scope, value, version, comment, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
-            " ON CONFLICT (app_id, key, scope) DO UPDATE SET value = ?4, version = ?5, updated = ?7",
+            "INSERT INTO config_item (app_id, key, scope, value, version, comment, updated) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (app_id, key, scope) DO UPDATE SET value = excluded.value, version = excluded.version, "
+            "updated = excluded.updated",
             (app_id, key, scope, value, version, (wanted or {}).get("comment", ""), self._clock()),
         )
 

@@ -37,9 +37,9 @@ class Trees:
             found = []
             for row in rows:
                 root = db.execute(
-                    f"{_SPANS} WHERE s.trace_id = ?1 ORDER BY (s.parent_id NOT IN "  # noqa: S608 - a constant
-                    "(SELECT span_id FROM sample WHERE trace_id = ?1)) DESC, s.start_time, s.id LIMIT 1",
-                    (row["trace_id"],),
+                    f"{_SPANS} WHERE s.trace_id = :trace ORDER BY (s.parent_id NOT IN "  # noqa: S608 - a constant
+                    "(SELECT span_id FROM sample WHERE trace_id = :trace)) DESC, s.start_time, s.id LIMIT 1",
+                    {"trace": row["trace_id"]},
                 ).fetchone()
                 if root is not None:
                     found.append(_summary(row, root))
