@@ -183,7 +183,7 @@ def drive(customers: Customers, seconds: float, requests: int | None, demo: Demo
         elapsed = time.monotonic() - start
         if elapsed >= next_line:
             print(customers.report(elapsed), flush=True)
-            next_line += 1.0
+            next_line = int(elapsed) + 1.0
         share = customers.sent / requests if requests else elapsed / seconds
         if demo:
             demo.play(share)
