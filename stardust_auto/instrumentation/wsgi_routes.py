@@ -78,14 +78,14 @@ def flask(patches: Patches, plain: Any) -> Any:
     """Wrapper of ``RequestContext.match_request``: in one piece, since every request passes here."""
 
     @functools.wraps(plain)
-    def match_request(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        result = plain(self, *args, **kwargs)
+    def match_request(self: Any) -> Any:
+        result = plain(self)
         try:
-            rule = self.request.url_rule
+            request = self.request
+            rule = request.url_rule
             if rule is not None:
-                environ = self.request.environ
-                span = environ.get(KEY)
-                if span is not None and (span.name != ROUTE_NAMES[rule.rule] or environ.get("SCRIPT_NAME")):
+                environ = request.environ
+                if KEY in environ and (environ[KEY].name != ROUTE_NAMES[rule.rule] or environ.get("SCRIPT_NAME")):
                     name_request(patches, environ, rule.rule)
         except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
             patches.fault(fault)
@@ -99,9 +99,8 @@ def werkzeug(_patches: Patches, plain: Any) -> Any:
 
     @functools.wraps(plain)
     def __call__(self: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807 - it is one
-        span = environ.get(KEY)
-        if span is not None and type(self.response) is list:
-            span.complete = True
+        if type(self.response) is list and KEY in environ:
+            environ[KEY].complete = True
         return plain(self, environ, start_response)
 
     return __call__

@@ -113,9 +113,10 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
         finally:
             current_span.reset(token)
         try:
-            length = environ.get("CONTENT_LENGTH")
-            if length and length.isdigit():
-                span.value = int(length[:18])
+            if "CONTENT_LENGTH" in environ:
+                length = environ["CONTENT_LENGTH"]
+                if length and length.isdigit():
+                    span.value = int(length[:18])
             if type(body) is list or type(body) is tuple:
                 span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
             elif not span.complete:
