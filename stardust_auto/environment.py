@@ -159,6 +159,13 @@ VARIABLES: tuple[Variable, ...] = (
         "Name of the application on the platform. Default: the name of the program.",
         aliases=("StarAppId",),
     ),
+    Variable("STARDUST_APP_NAME", "app_name", parse_identity, "Name of the application for people. Default: its name."),
+    Variable(
+        "STARDUST_APP_VERSION",
+        "app_version",
+        str,
+        "Version of the application, as the platform shows it: its dotted numbers, so v1.2.3-rc1 is 1.2.3.",
+    ),
     Variable(
         "STARDUST_SECRET",
         "secret",
@@ -174,6 +181,13 @@ VARIABLES: tuple[Variable, ...] = (
         "Configuration scope, such as dev or prod. Default: chosen by the server.",
     ),
     Variable("STARDUST_CLIENT_ID", "client_id", parse_identity, "Name of this instance. Default: <ip>@<pid>."),
+    Variable(
+        "STARDUST_DISCOVER",
+        "discover",
+        parse_bool,
+        "Ask the StarAgent of this machine (UDP port 5500) for the server when none is configured; takes 1 s at most. "
+        "Default: off.",
+    ),
     Variable("STARDUST_ENABLED", "enabled", parse_bool, "The whole agent on or off. Default: on."),
     Variable("STARDUST_TRACE_ENABLED", "trace_enabled", parse_bool, "Tracing on or off. Default: on."),
     Variable("STARDUST_CONFIG_ENABLED", "config_enabled", parse_bool, "Remote configuration on or off. Default: on."),
@@ -238,14 +252,24 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("STARDUST_AUTO", "auto", parse_bool, "Whether the installed .pth file activates the agent. Default: off."),
 )
 
+#: What the platform's own sources may say: never more than these.
+_PLATFORM = {variable.field: variable for variable in VARIABLES if variable.field in ("servers", "app_id", "secret")}
+_PLATFORM["node_code"] = Variable(
+    "", "node_code", parse_identity, "Code of this machine's node, told by its StarAgent."
+)
+
 _INSTRUMENT_PREFIX = "STARDUST_INSTRUMENT_"
 
 _DEFAULTS: dict[str, Any] = {
     "servers": (),
     "app_id": "",
+    "app_name": None,
+    "app_version": None,
     "secret": None,
     "scope": "",
     "client_id": None,
+    "node_code": None,
+    "discover": False,
     "enabled": True,
     "trace_enabled": True,
     "config_enabled": True,
@@ -267,16 +291,21 @@ class AgentSettings:
     """The agent's own settings: immutable, complete, checked.
 
     ``None`` for a sampling value means that the server decides; an empty ``servers`` means that nothing is configured.
-    ``sources`` maps a field to the spelling of the variable that set it.
+    ``sources`` maps a field to what set it: the spelling of a variable, ``argument``, ``StarAgent``, or a file of the platform
+    and the name in it. ``problems`` are lines about such files that cannot be used.
     """
 
-    __slots__ = (*_DEFAULTS, "integrations", "sources")
+    __slots__ = (*_DEFAULTS, "integrations", "problems", "sources")
 
     servers: tuple[str, ...]
     app_id: str
+    app_name: str | None
+    app_version: str | None
     secret: str | None
     scope: str
     client_id: str | None
+    node_code: str | None
+    discover: bool
     enabled: bool
     trace_enabled: bool
     config_enabled: bool
@@ -293,17 +322,21 @@ class AgentSettings:
     auto: bool
     integrations: Mapping[str, bool]
     sources: Mapping[str, str]
+    problems: tuple[str, ...]
 
     def __init__(self, **values: Any) -> None:
         unknown = values.keys() - set(self.__slots__)
         if unknown:
             raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
-        for field, default in {**_DEFAULTS, "integrations": {}, "sources": {}, **values}.items():
+        for field, default in {**_DEFAULTS, "integrations": {}, "sources": {}, "problems": (), **values}.items():
             object.__setattr__(self, field, default)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AgentSettings:
         """Read all variables; ``overrides`` that are not ``None`` win.
+
+        Server, application and secret that neither says come from the platform's files of the working directory and, with
+        ``STARDUST_DISCOVER``, from the StarAgent of this machine (``platform_files.py``).
 
         Raises:
             SettingError: one line that names the first unusable variable, its value unless secret, and what is allowed.
@@ -326,7 +359,8 @@ class AgentSettings:
             if value is not None:
                 values[field] = value
                 sources[field] = "argument"
-        return cls(**values, integrations=integrations, sources=sources)
+        problems = _ask_platform(values, sources)
+        return cls(**values, integrations=integrations, sources=sources, problems=tuple(problems))
 
     def instrumented(self, name: str) -> bool:
         """Whether the integration called ``name`` may be installed."""
@@ -350,6 +384,21 @@ class AgentSettings:
             if field in _DEFAULTS
         )
         return f"AgentSettings({shown})"
+
+
+def _ask_platform(values: dict[str, Any], sources: dict[str, str]) -> list[str]:
+    from stardust_auto import platform_files
+
+    problems: list[str] = []
+
+    def accept(field: str, text: str, source: str) -> None:
+        try:
+            values[field] = _PLATFORM[field].read(source, text)
+            sources[field] = source
+        except SettingError as error:
+            problems.append(str(error))
+
+    return platform_files.complete(values, accept, discover=values.get("discover", False)) + problems
 
 
 def program_name() -> str:

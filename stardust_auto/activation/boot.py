@@ -1,8 +1,8 @@
 """Activation of this interpreter: the one routine behind the launcher, ``.pth``, ``.start`` and ``sitecustomize``.
 
 It runs before the first line of the program, in every Python of a process tree, so it costs next to nothing: no
-import but ``os``, ``sys`` and our two small tables, no thread, no socket, no file. What it leaves behind is one entry
-in ``sys.meta_path`` that waits for the first library we can trace.
+import but ``os``, ``sys`` and our small tables, no thread, no socket, no file but those of the platform (``platform_files.py``).
+What it leaves behind is one entry in ``sys.meta_path`` that waits for the first library we can trace.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ def activate() -> bool:
         except SettingError as error:
             _say(f"{error}; the program runs without the agent")
             return False
+        for problem in settings.problems:
+            _say(problem)
+        if not settings.servers and not summary_wanted():
+            return False
         if settings.trace_enabled:
             _watch(settings)
         if settings.log_level or summary_wanted():
@@ -92,7 +96,11 @@ def _wanted(environ: Mapping[str, str]) -> bool:
         return False
     if environ.get("STARDUST_SERVER", "").strip() or summary_wanted():
         return True
-    return any(key.lower() == "starserver" and environ[key].strip() for key in environ)
+    if any(key.lower() == "starserver" and environ[key].strip() for key in environ):
+        return True
+    from stardust_auto import platform_files
+
+    return environ.get("STARDUST_DISCOVER", "").strip() != "" or platform_files.present()
 
 
 def _own_interpreter(environ: Mapping[str, str]) -> bool:

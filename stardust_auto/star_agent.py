@@ -1,39 +1,65 @@
-"""Ask the StarAgent of this machine which server to use: UDP port 5500, NewLife's binary messages (protocol.md §8.2)."""
+"""Ask the StarAgent of this machine which server to use: UDP port 5500, NewLife's binary messages (protocol.md §8.2).
+
+Asked only with ``STARDUST_DISCOVER`` on, at activation and thus before the program: standard library only, and little of it.
+"""
 
 from __future__ import annotations
 
-import json
-import socket
+import os
 import time
-from dataclasses import dataclass
-from typing import Final
 
-from stardust_auto.protocol import fields
-from stardust_auto.protocol.fields import Message
-from stardust_auto.protocol.text import NAME_LIMIT
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 AGENT_PORT: Final = 5500
 _REQUEST_KIND: Final = 0x01
 _REPLY: Final = 0x80
 _ERROR: Final = 0x40
 _LONG: Final = 0xFFFF
+_TEXT_LIMIT: Final = 200
+#: Whoever asks again within this many seconds gets the same answer, also when it is none.
+_REMEMBER: Final = 10.0
+
+_last: tuple[int, float, AgentInfo | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AgentInfo(Message):
-    """What an agent tells: ``server`` is the platform's address, ``code`` the node that this machine is."""
+class AgentInfo:
+    """What an agent tells: ``server`` is the platform's address, ``code`` the node that this machine is; "" if unsaid."""
 
-    process_id: int = fields.int32("ProcessId")
-    process_name: str | None = fields.text("ProcessName", NAME_LIMIT)
-    version: str | None = fields.text("Version", 50)
-    ip: str | None = fields.text("IP", NAME_LIMIT)
-    server: str | None = fields.text("Server", NAME_LIMIT)
-    plugin_server: str | None = fields.text("PluginServer", NAME_LIMIT)
-    code: str | None = fields.text("Code", 50)
+    __slots__ = ("code", "server", "version")
+
+    def __init__(self, server: str = "", code: str = "", version: str = "") -> None:
+        self.server = server
+        self.code = code
+        self.version = version
+
+    def __repr__(self) -> str:
+        return f"AgentInfo(server={self.server!r}, code={self.code!r}, version={self.version!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AgentInfo) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+def agent_of_machine(timeout: float = 1.0) -> AgentInfo | None:
+    """:func:`find_agent`, asked at most every ten seconds in one process."""
+    global _last
+    now = time.monotonic()
+    if _last is None or _last[0] != os.getpid() or now - _last[1] > _REMEMBER:
+        _last = (os.getpid(), now, find_agent(timeout, AGENT_PORT))
+    return _last[2]
 
 
 def find_agent(timeout: float = 1.0, port: int = AGENT_PORT) -> AgentInfo | None:
-    """The agent of this machine; None when none answers within ``timeout`` seconds. Never raises."""
+    """The agent of this machine; None when none answers within ``timeout`` seconds. Never raises.
+
+    Where nobody listens, the system says so at once and nothing is waited for.
+    """
+    import socket
+
     deadline = time.monotonic() + timeout
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -58,6 +84,8 @@ def encode_request(action: str, body: bytes, sequence: int) -> bytes:
 
 def read_agent(packet: bytes) -> AgentInfo | None:
     """The agent's answer in ``packet``; None for anything else: another message, an error, rubbish."""
+    import json
+
     body = decode_reply(packet, "Info")
     if body is None:
         return None
@@ -65,7 +93,14 @@ def read_agent(packet: bytes) -> AgentInfo | None:
         value = json.loads(body.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return None
-    return AgentInfo.from_wire(value) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    members = {name.lower(): member for name, member in value.items()}
+    return AgentInfo(*(_text(members.get(name)) for name in ("server", "code", "version")))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= _TEXT_LIMIT and value.isprintable() else ""
 
 
 def decode_reply(packet: bytes, action: str) -> bytes | None:
