@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from stardust_auto.config.errors import ConfigError, InvalidSettings
 from stardust_auto.ctl import config_commands, doctor, install, server, settings_commands, trace_commands
 from stardust_auto.ctl.errors import CtlError
 from stardust_auto.ctl.output import complain, emit_json
@@ -57,11 +58,11 @@ def run() -> int:
         with suppressed():
             app()
     except CtlError as exc:
-        if "--json" in words:
-            emit_json({"error": str(exc), "exit_code": exc.exit_code})
-        else:
-            complain(str(exc))
-        return exc.exit_code
+        return _fail(str(exc), exc.exit_code, words)
+    except InvalidSettings as exc:
+        return _fail(f"{exc.title} refuses these values: {exc.one_line()}", CtlError.exit_code, words)
+    except ConfigError as exc:
+        return _fail(str(exc), CtlError.exit_code, words)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except KeyboardInterrupt:
@@ -71,6 +72,14 @@ def run() -> int:
         sys.stdout = None  # the interpreter must not flush into the closed pipe again
         return 141
     return 0
+
+
+def _fail(text: str, code: int, words: list[str]) -> int:
+    if "--json" in words:
+        emit_json({"error": text, "exit_code": code})
+    else:
+        complain(text)
+    return code
 
 
 def _settle_output() -> None:

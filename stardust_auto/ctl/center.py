@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from stardust_auto.ctl.admin import AdminClient, segment
 from stardust_auto.ctl.errors import CtlError, NotPermittedError, UnreachableError
@@ -101,19 +101,6 @@ class Publication:
         return f"{self.app}: version {self.version} is published; {told} told"
 
 
-class Center(Protocol):
-    """What the commands need of the configuration center."""
-
-    def read(self, scope: str | None = None) -> Configuration:
-        """The configuration for the target's scope, or another one."""
-
-    def stage(self, values: Mapping[str, str | None]) -> int:
-        """Put values in the center, unpublished; None deletes. Returns how many of them differ from what is there."""
-
-    def held(self) -> AbstractContextManager[object]:
-        """Keep what is needed to ask again and again."""
-
-
 class AdminCenter:
     """The embedded server, as administrator."""
 
@@ -123,6 +110,7 @@ class AdminCenter:
         self._path = f"config/{segment(target.app)}"
 
     def read(self, scope: str | None = None) -> Configuration:
+        """The configuration for the target's scope, or another one."""
         scope = self._target.scope if scope is None else scope
         data = as_object(self._admin.get(self._path, scope=scope or None))
         rows = data.get("items")
@@ -140,6 +128,7 @@ class AdminCenter:
         )
 
     def stage(self, values: Mapping[str, str | None]) -> int:
+        """Put values in the center, unpublished; None deletes. Returns how many of them differ from what is live."""
         data = as_object(self._admin.put(self._path, {"scope": self._target.scope, "items": dict(values)}))
         return as_int(data.get("staged"))
 
@@ -155,6 +144,7 @@ class AdminCenter:
         )
 
     def held(self) -> AbstractContextManager[object]:
+        """Keep what is needed to ask again and again: nothing, here."""
         return nullcontext()
 
     def history(self) -> list[dict[str, object]]:
@@ -175,6 +165,7 @@ class ApplicationCenter:
         self._target = target
 
     def read(self, scope: str | None = None) -> Configuration:
+        """What is published for the target's scope, or another one."""
         scope = self._target.scope if scope is None else scope
         # Version 0 asks for everything, also for keys of shared applications (protocol.md §12.1 no. 6).
         data = as_object(self._call("/Config/GetAll", {"Scope": scope, "Version": 0}))
@@ -198,12 +189,14 @@ class ApplicationCenter:
         )
 
     def stage(self, values: Mapping[str, str | None]) -> int:
+        """Send keys that the center may not have yet (protocol.md §6.7). Returns how many were sent."""
         if any(value is None for value in values.values()):
             raise CtlError("a StarServer lets nobody but its console delete keys")
         return as_int(self._call("/Config/SetAll", {"Configs": dict(values)}))
 
     @contextmanager
     def held(self) -> Iterator[object]:
+        """Keep the login while asking again and again."""
         session = self._session()
         try:
             yield session

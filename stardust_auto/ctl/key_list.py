@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -146,7 +147,7 @@ def as_env(settings: type[BaseSettings], rows: Sequence[KeyRow]) -> str:
             f"# {row.meaning or row.path} ({row.type}{', required' if row.required else ''})".replace("\n", " "),
         ]
         value = "" if row.required or row.secret or row.default in ("(none)", "(computed)") else row.default
-        lines.append(f"#{row.variable}={value}")
+        lines.append(f"#{row.variable}={shlex.quote(value) if value else ''}")
     return "\n".join(lines)
 
 

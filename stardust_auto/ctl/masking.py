@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MASK = "********"
+MASK = "***"
 
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])pass$|passwd|password|passphrase|pwd|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key|signing[-_]?key"

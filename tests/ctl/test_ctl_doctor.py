@@ -50,7 +50,7 @@ def test_settings_with_their_source_and_without_their_secrets(
     result = shop("doctor", "--json", "--", "stardust-auto", "--app", "till", sys.executable, "app.py")
     rows = {row["setting"]: (row["value"], row["source"]) for row in result.json["settings"]}
     assert rows["STARDUST_APP_ID"] == ("till", "stardust-auto option")
-    assert rows["STARDUST_SECRET"] == ("********", "environment, starsecret")
+    assert rows["STARDUST_SECRET"] == ("***", "environment, starsecret")
     assert rows["STARDUST_SERVER"][1] == "environment, STARDUST_SERVER"
     states = {row["library"]: row["state"] for row in result.json["libraries"]}
     assert (states["redis"], states["requests"]) == ("off", "hooked")

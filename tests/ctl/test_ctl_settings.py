@@ -100,6 +100,17 @@ def test_the_difference_in_settings_not_in_keys(shop: Callable[..., Result], pro
     assert shop("config", "diff", program, "--scope", "..prod", "--json").json == {"discount": {"old": "0", "new": "5"}}
 
 
+def test_values_that_the_class_refuses_are_one_line(shop: Callable[..., Result], program: str) -> None:
+    shop("config", "set", "discount=planted", "--publish")
+    for words in (["show"], ["explain"], ["diff"]):
+        result = shop("config", words[0], program)
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("stardustctl: Settings refuses these values: discount from Stardust shop v2")
+        assert result.err.count("\n") == 1
+        assert "planted" not in result.err
+    assert "discount" in shop("config", "show", program, "--json").json["error"]
+
+
 def test_keys_need_no_server(ctl: Callable[..., Result], program: str) -> None:
     rows = ctl("config", "keys", program, "--json").json
     assert [row["key"] for row in rows] == ["database:host", "database:pool", "discount", "api_key", None, "workers"]

@@ -32,7 +32,7 @@ def test_keys_that_change(shop: Callable[..., Result]) -> None:
         shop("config", "set", "a=2", "password=planted", "--publish")
         event = next(events)
     assert event["outcome"] == "published"
-    assert event["changes"] == {"a": {"old": "1", "new": "2"}, "password": {"old": None, "new": "********"}}
+    assert event["changes"] == {"a": {"old": "1", "new": "2"}, "password": {"old": None, "new": "***"}}
 
 
 def test_versions_that_the_program_accepts_or_refuses(shop: Callable[..., Result], program: str) -> None:
