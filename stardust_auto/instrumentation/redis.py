@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.redis_record import cluster_stack, record_command, record_pipeline
-from stardust_auto.instrumentation.registry import Integration
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stardust_auto.tracing.naming import redis_names
-from stardust_auto.tracing.records import RedisCall
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: Commands whose second word belongs to the name.
 _CONTAINERS = frozenset(
@@ -138,15 +134,3 @@ def address_of(pool: Any) -> str:
 def _text(value: Any) -> str:
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     return text.rpartition("@")[2]
-
-
-def describe(address: str, commands: Iterable[Any], failed: int = 0, conflict: bool = False) -> str:
-    """The tag of a call: address and command names; ``commands`` are argument tuples, or a pipeline's entries."""
-    words = []
-    for entry in commands:
-        args = getattr(entry, "args", None) or entry
-        if args and isinstance(args[0], (tuple, list)):
-            args = args[0]
-        words.append(command_word(tuple(args)))
-    text = RedisCall(address, tuple(words), failed).tag()
-    return f"{text}\r\nconflict" if conflict else text

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.redis_names import BY_POOL, describe, names_of
+from stardust_auto.instrumentation.redis_names import BY_POOL, command_word, names_of
+from stardust_auto.tracing.records import RedisCall
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stardust_auto.instrumentation.patches import Patches
 
 
@@ -47,3 +50,15 @@ def cluster_stack(pipeline: Any) -> Any:
     """The queued commands of a cluster's pipeline (from redis-py 6 on they are kept by its strategy)."""
     strategy = getattr(pipeline, "_execution_strategy", None)
     return pipeline.command_stack if strategy is None else strategy.command_queue
+
+
+def describe(address: str, commands: Iterable[Any], failed: int = 0, conflict: bool = False) -> str:
+    """The tag of a call: address and command names; ``commands`` are argument tuples, or a pipeline's entries."""
+    words = []
+    for entry in commands:
+        args = getattr(entry, "args", None) or entry
+        if args and isinstance(args[0], (tuple, list)):
+            args = args[0]
+        words.append(command_word(tuple(args)))
+    text = RedisCall(address, tuple(words), failed).tag()
+    return f"{text}\r\nconflict" if conflict else text

@@ -6,56 +6,25 @@ import functools
 import importlib
 import logging
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.instrumentation.contract import Integration, Status, numbers, version_of
 from stardust_auto.instrumentation.patches import Patches, PatchTable
 from stardust_auto.instrumentation.targets import TARGETS
 from stardust_auto.tracing.propagation import PropagationRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import ModuleType
 
     from stardust_auto.environment import AgentSettings
     from stardust_auto.tracing.tracer import Tracer
 
+__all__ = ["GROUP", "Integration", "Registry", "Status", "install", "registry"]
+
 #: Entry-point group of integrations in other distributions: name = target module, value = an :class:`Integration`.
 GROUP = "stardust_auto.instrumentation"
 _log = logging.getLogger("stardust_auto")
-
-
-@dataclass(frozen=True, slots=True)
-class Integration:
-    """The contract of one integration.
-
-    Attributes:
-        name: switch ``STARDUST_INSTRUMENT_<NAME>``, and what ``doctor`` shows.
-        targets: module name -> function that patches the imported module through ``Patches.wrap``.
-        supports: lowest version by distribution name; a standard library module has none.
-    """
-
-    name: str
-    targets: Mapping[str, Callable[[ModuleType, Patches], None]]
-    supports: Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What ``doctor`` shows of one target.
-
-    ``state``: ``waiting`` (not imported), ``hooked``, ``off`` (switched off by a setting), ``disabled`` (at run time),
-    ``unsupported`` (version), ``failed``; ``reason`` says why. ``covered``: attribute -> module that wrapped on top of us.
-    """
-
-    integration: str
-    module: str
-    state: str
-    version: str = ""
-    reason: str = ""
-    attributes: tuple[str, ...] = ()
-    covered: tuple[tuple[str, str], ...] = ()
-    faults: int = 0
 
 
 class Registry:
@@ -117,6 +86,8 @@ class Registry:
             self._rule = PropagationRule(settings.propagate_to, [host.partition(":")[0] for host in hosts])
         on = patches.name not in self._disabled and settings.instrumented(patches.name)
         patches.tracer = self._tracer if on else None
+        if not on:
+            patches.restore()
         patches.faults = 0
         patches.propagation = self._rule
 
@@ -142,7 +113,7 @@ class Registry:
         integration = self._integration(name, target)
         top = target.partition(".")[0]
         least = integration.supports.get(top)
-        if least is not None and _numbers(version := version_of(top)) < least:
+        if least is not None and numbers(version := version_of(top)) < least:
             return "unsupported", f"version {version} is older than {'.'.join(map(str, least))}"
         integration.targets[target](module, self.patches(name))
         return "hooked", ""
@@ -235,32 +206,6 @@ class Registry:
             covered=tuple((patch.where, patch.covered_by) for patch in mine if patch.covered_by),
             faults=patches.faults if patches else 0,
         )
-
-
-def version_of(package: str) -> str:
-    """Version of an imported package: its ``__version__``, else that of its distribution, else that of Python."""
-    version = vars(sys.modules.get(package, sys)).get("__version__")  # not getattr: some packages warn about it
-    if isinstance(version, str):
-        return version
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as distribution_version
-
-    try:
-        return distribution_version(package)
-    except PackageNotFoundError:
-        return ".".join(map(str, sys.version_info[:3]))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = []
-    for part in version.split(".")[:3]:
-        digits = ""
-        for character in part:
-            if not character.isdigit():
-                break
-            digits += character
-        numbers.append(int(digits or 0))
-    return tuple(numbers)
 
 
 registry = Registry()

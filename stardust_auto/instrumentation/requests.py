@@ -9,7 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation._http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
-from stardust_auto.instrumentation.registry import Integration
+from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.urllib3 import patch_headers
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation._caller import call_as
 from stardust_auto.instrumentation._same_class import original_of
-from stardust_auto.instrumentation.registry import Integration
+from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.sqlite3_classes import TracedClasses
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 

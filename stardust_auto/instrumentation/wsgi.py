@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation import wsgi_routes
-from stardust_auto.instrumentation.registry import Integration
+from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.wsgi_span import responder
 
 if TYPE_CHECKING:

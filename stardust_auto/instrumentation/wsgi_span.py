@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.wsgi_body import Body, SizedBody
+from stardust_auto.instrumentation.wsgi_body import follow
 from stardust_auto.instrumentation.wsgi_names import SERVER_NAMES, VERDICTS, inbound
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.records import WsgiRequest
@@ -127,36 +127,3 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
         return body
 
     return respond
-
-
-_kinds: dict[type, Any] = {}
-
-
-def follow(body: Any, span: RequestSpan, file_wrapper: Any) -> Any:
-    """Something that ends the span when the body is used up or closed; a body that needs no following comes back untouched."""
-    cls = type(body)
-    kind = _kinds.get(cls, ...)
-    if kind is ...:
-        kind = _kind(body, file_wrapper)
-        if len(_kinds) < 256:
-            _kinds[cls] = kind
-    if kind is None:
-        span.end()
-        return body
-    followed = object.__new__(kind)
-    followed._body, followed._span, followed._next = body, span, None
-    return followed
-
-
-def _kind(body: Any, file_wrapper: Any) -> type[Body] | None:
-    """What follows bodies of this type: nothing where nothing of the program runs any more, or where the server looks at the type.
-
-    Those are lists, files that the server sends by itself, Django responses that do not stream, and what is no body at all.
-    """
-    if isinstance(body, (list, tuple)) or getattr(body, "streaming", None) is False or not hasattr(body, "__iter__"):
-        return None
-    if file_wrapper is not None and (
-        hasattr(body, "read") or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper))
-    ):
-        return None
-    return SizedBody if hasattr(body, "__len__") else Body

@@ -17,14 +17,16 @@ from wsgiref import handlers
 import requests
 
 from stardust_auto import instrumentation
+from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.patches import MAX_FAULTS
-from stardust_auto.instrumentation.registry import Integration, registry
+from stardust_auto.instrumentation.registry import registry
 from stardust_auto.instrumentation.targets import TARGET_MODULES
 
 SETUP = """
 import sys, threading
 from stardust_auto.environment import AgentSettings
-from stardust_auto.instrumentation.registry import Integration, registry
+from stardust_auto.instrumentation.contract import Integration
+from stardust_auto.instrumentation.registry import registry
 from stardust_auto.tracing.tracer import Tracer
 tracer = Tracer(keep_totals=True)
 def install(**settings):
@@ -256,6 +258,12 @@ def test_i14_switched_off_is_untouched(traced_block):
     with traced_block(instrument=False, integrations={"sqlite3": True}):
         assert requests.Session.send is send
         assert type(sqlite3.connect) is not type(len)
+
+
+def test_i14_switched_off_by_a_later_installation(traced_block):
+    send = requests.Session.send
+    with traced_block(), traced_block(integrations={"requests": False}):
+        assert requests.Session.send is send
 
 
 def test_i14_a_target_is_never_imported_by_us():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import pickle
 import socket
 import threading
@@ -116,6 +117,33 @@ def test_r08_only_allowed_hosts_get_headers_at_each_hop(traced_block, web, sessi
         assert other.headers("traceparent") == [None, None]
         other.shutdown()
     assert len(client_spans(trace)) == 2
+
+
+@pytest.mark.parametrize(("allowed", "sent"), [("shop.example", True), ("127.0.0.1", False)])
+def test_r08_behind_a_proxy_the_target_counts(traced_block, web, session, allowed, sent):
+    with traced_block(propagate_to=(allowed,)):
+        session.get("http://user:pass@shop.example:8080/x", proxies={"http": web.url})
+        urllib3.ProxyManager(web.url).request("GET", "http://shop.example/x")
+    assert [request[1] for request in web.requests] == ["http://shop.example:8080/x", "http://shop.example/x"]
+    assert [header is not None for header in web.headers("traceparent")] == [sent, sent]
+
+
+def test_r08_public_hosts_get_no_headers_by_default(trace):
+    from stardust_auto.instrumentation.registry import registry
+
+    rule = registry.patches("requests").propagation
+    assert rule.allows("127.0.0.1")
+    assert rule.allows("stock")
+    assert not rule.allows("api.example.com")
+
+
+def test_chunked_uploads_and_file_bodies(same, web, session):
+    def probe():
+        web.requests.clear()
+        session.post(web.url, data=io.BytesIO(b"file"))
+        return [request[3] for request in web.requests]
+
+    same(probe)
 
 
 def test_r09_r10_errors_are_the_same_objects_and_recorded(same, session):
