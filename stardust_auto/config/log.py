@@ -16,9 +16,8 @@ def tell(level: int, message: str, *args: object) -> None:
     if not logger.isEnabledFor(level):
         return
     record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None)
-    if _heard():
-        logger.handle(record)
-    elif logging.lastResort is not None and not logger.disabled and level >= logging.lastResort.level:
+    logger.handle(record)
+    if not _heard() and logging.lastResort is not None and not logger.disabled and level >= logging.lastResort.level:
         logging.lastResort.handle(record)
 
 

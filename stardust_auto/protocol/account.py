@@ -28,10 +28,12 @@ class Account:
         client_id: str | None = None,
         app_name: str | None = None,
         version: str | None = None,
+        node_code: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
         self.app_name = app_name or app_id
         self.version = dotted_version(version)
+        self._node_code = node_code
         self._configured = Credentials(app_id, Secret(secret) if secret else None)
         self._store = CredentialStore(cache_dir, server, app_id)
         self._chosen_client_id = client_id
@@ -100,6 +102,7 @@ class Account:
             app_id=credentials.app_id,
             secret=salted_md5(credentials.secret.reveal(), now_ms // 1000) if credentials.secret else None,
             app_name=self.app_name,
+            node_code=self._node_code,
             client_id=self.client_id,
             version=self.version,
             compile=compile_time(),

@@ -9,14 +9,14 @@ import itertools
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.errors import ApiError
 from stardust_auto.protocol.messages import Command, CommandReply, CommandStatus
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
 logger = logging.getLogger("stardust_auto")
 
@@ -30,8 +30,9 @@ _MAX_REMEMBERED: Final = 20_000
 class CommandRunner:
     """Decides what happens to each command. ``reply`` sends an answer; it may be called from a loop's thread.
 
-    Handlers run on the background thread and must be short; coroutine functions run on the event loop that was running
-    when they were registered, else on a loop of their own. They see no current span, so what they do can be traced.
+    Handlers run on the background thread and must be short; coroutine functions, and whatever else a handler returns that
+    can be awaited, run on the event loop that was running when they were registered, else on a loop of their own. They see
+    no current span, so what they do can be traced.
     """
 
     def __init__(
@@ -47,9 +48,8 @@ class CommandRunner:
 
     def register(self, name: str, handler: Callable[[Command], object]) -> None:
         """Run ``handler(command)`` for commands called ``name``; its result is the answer (text, or JSON)."""
-        loop = None
-        if inspect.iscoroutinefunction(handler) and (asyncio := sys.modules.get("asyncio")) is not None:
-            loop = asyncio._get_running_loop()
+        asyncio = sys.modules.get("asyncio")
+        loop = asyncio._get_running_loop() if asyncio is not None else None
         self._handlers[name.lower()] = (handler, loop)
 
     def forget(self) -> None:
@@ -102,39 +102,47 @@ class CommandRunner:
 
     def _execute(self, command: Command) -> None:
         handler, loop = self._handlers[(command.command or "").lower()]
-        if inspect.iscoroutinefunction(handler):
-            self._execute_async(handler, command, loop)
+        try:
+            result = contextvars.Context().run(handler, command)
+        except Exception as error:  # noqa: BLE001 - a handler of the application may raise anything
+            self._failed(command, error)
+            return
+        if inspect.isawaitable(result):
+            self._execute_async(result, command, loop)
         else:
-            self._finish(command, contextvars.Context().run, (handler, command))
+            self._finish(command, lambda: result)
 
     def _execute_async(
-        self, handler: Callable[[Command], object], command: Command, loop: asyncio.AbstractEventLoop | None
+        self, result: Awaitable[object], command: Command, loop: asyncio.AbstractEventLoop | None
     ) -> None:
         import asyncio
 
         if loop is not None and loop.is_running():
-            future = asyncio.run_coroutine_threadsafe(_call_async(handler, command), loop)
-            future.add_done_callback(lambda done: self._finish(command, done.result, ()))
+            future = contextvars.Context().run(asyncio.run_coroutine_threadsafe, _await(result), loop)
+            future.add_done_callback(lambda done: self._finish(command, done.result))
         else:
-            self._finish(command, contextvars.Context().run, (asyncio.run, _call_async(handler, command)))
+            self._finish(command, lambda: contextvars.Context().run(asyncio.run, _await(result)))
 
-    def _finish(self, command: Command, run: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    def _finish(self, command: Command, run: Callable[[], object]) -> None:
         try:
-            result = run(*arguments)
+            result = run()
             text = result if isinstance(result, str) else "" if result is None else json.dumps(result, default=str)
-        except ApiError as error:
-            self._answer(command, CommandStatus.CANCELLED if error.code == 400 else CommandStatus.ERROR, error.message)
         except Exception as error:  # noqa: BLE001 - a handler of the application may raise anything
-            logger.warning("stardust: command %s failed: %s: %s", command.command, type(error).__name__, error)
-            self._answer(command, CommandStatus.ERROR, f"{type(error).__name__}: {error}")
+            self._failed(command, error)
         else:
             self._answer(command, CommandStatus.DONE, text)
+
+    def _failed(self, command: Command, error: Exception) -> None:
+        if isinstance(error, ApiError):
+            self._answer(command, CommandStatus.CANCELLED if error.code == 400 else CommandStatus.ERROR, error.message)
+            return
+        logger.warning("stardust: command %s failed: %s: %s", command.command, type(error).__name__, error)
+        self._answer(command, CommandStatus.ERROR, f"{type(error).__name__}: {error}")
 
     def _answer(self, command: Command, status: CommandStatus, data: str) -> None:
         if command.id > 0:
             self._reply(CommandReply(command.id, int(status), data))
 
 
-async def _call_async(handler: Callable[[Command], object], command: Command) -> object:
-    result: Coroutine[Any, Any, object] = handler(command)  # type: ignore[assignment]  # checked by the caller
+async def _await(result: Awaitable[object]) -> object:
     return await result

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
 from stardust_auto.protocol.messages import LoginReply, PingReply
+from stardust_auto.protocol.own_errors import STATE
 from stardust_auto.protocol.secrets import Secret
 
 if TYPE_CHECKING:
@@ -360,9 +361,11 @@ class Connection:
                 logger.info("stardust: %s is back after %.0f s", server, self._changed - since)
             self.on_online(before is not State.NEW)
         elif state is State.LOST:
-            logger.warning("stardust: %s cannot be reached: %s; trying again in the background", server, detail)
+            logger.warning(
+                "stardust: %s cannot be reached: %s; trying again in the background", server, detail, extra=STATE
+            )
         elif state is State.REFUSED:
-            logger.warning("stardust: %s refuses application %s: %s", server, self.account.app_id, detail)
+            logger.warning("stardust: %s refuses application %s: %s", server, self.account.app_id, detail, extra=STATE)
 
     def _clock_deadline(self, timeout: float) -> float:
         deadline = self._clock() + timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
@@ -42,6 +43,7 @@ class ServiceRegistry:
 
     def _fresh(self) -> None:
         self._offered: dict[str, ServiceRegistration] = {}
+        self._leaving: deque[ServiceRegistration] = deque()
         self._watched: dict[str, tuple[ServiceQuery, list[Listener]]] = {}
         self._known: dict[str, Instances] = {}
         self._complaint = ""
@@ -81,6 +83,11 @@ class ServiceRegistry:
         if offered is not None:
             self._withdraw(offered, _CALL_TIMEOUT)
 
+    def leave(self, names: Iterable[str]) -> None:
+        """Withdraw ``names`` in the background, at the latest when the session stops. Never blocks, never raises."""
+        self._leaving.extend(self._offered.pop(name) for name in names if name in self._offered)
+        self._session.wake(self)
+
     def resolve(
         self, name: str, tags: Iterable[str] = (), *, min_version: str | None = None, timeout: float = _CALL_TIMEOUT
     ) -> list[ServiceInstance]:
@@ -102,9 +109,20 @@ class ServiceRegistry:
             listener(self._known[name])
         self._begin()
 
+    def unwatch(self, name: str, listener: Listener) -> None:
+        """Call ``listener`` no more."""
+        query, listeners = self._watched.get(name, (None, []))
+        if query is not None:
+            left = [other for other in listeners if other != listener]
+            if left:
+                self._watched[name] = (query, left)
+            else:
+                del self._watched[name]
+                self._known.pop(name, None)
+
     def run(self) -> float | None:
         """Repeat what is offered, look again at what is watched."""
-        if not self._offered and not self._watched:
+        if not self._offered and not self._watched and not self._leaving:
             return None
         try:
             self._repeat()
@@ -118,6 +136,9 @@ class ServiceRegistry:
 
     def _repeat(self) -> None:
         session = self._session
+        while self._leaving:
+            self._withdraw(self._leaving[0], _CALL_TIMEOUT)
+            self._leaving.popleft()
         for registration in tuple(self._offered.values()):
             session.call("App/RegisterService", self._signed(registration), timeout=_CALL_TIMEOUT)
         for name, (query, listeners) in tuple(self._watched.items()):
@@ -129,9 +150,10 @@ class ServiceRegistry:
 
     def finish(self, deadline: float) -> None:  # noqa: ARG002 - calls are bounded by the stopping session
         """Withdraw what was offered."""
-        while self._offered:
-            _, registration = self._offered.popitem()
-            self._withdraw(registration, _CALL_TIMEOUT)
+        self._leaving.extend(self._offered.values())
+        self._offered.clear()
+        while self._leaving:
+            self._withdraw(self._leaving.popleft(), _CALL_TIMEOUT)
 
     def _begin(self) -> None:
         self._session.add_task(self)

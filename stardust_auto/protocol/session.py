@@ -14,6 +14,7 @@ from stardust_auto.protocol.account import Account
 from stardust_auto.protocol.connection import CALL_TIMEOUT, Connection, State
 from stardust_auto.protocol.duties import Desk, Heartbeat, Job, PushDuty
 from stardust_auto.protocol.errors import StardustError
+from stardust_auto.protocol.own_errors import ErrorEvents
 from stardust_auto.protocol.servers import ServerList
 from stardust_auto.protocol.worker import Task, Worker, process_worker
 from stardust_auto.tracing.context import suppressed
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from stardust_auto.protocol.messages import Command
+    from stardust_auto.protocol.registry import ServiceRegistry
+    from stardust_auto.protocol.secrets import Secret
 
 logger = logging.getLogger("stardust_auto")
 # Lines of ours are for those who configured logging; without this, logging would print warnings on stderr by itself.
@@ -60,6 +63,7 @@ class Session:
         client_id: str | None = None,
         app_name: str | None = None,
         version: str | None = None,
+        node_code: str | None = None,
         push: bool = True,
         cache_dir: str | None = None,
         worker: Worker | None = None,
@@ -75,6 +79,7 @@ class Session:
                 client_id=client_id,
                 app_name=app_name,
                 version=version,
+                node_code=node_code,
                 cache_dir=cache_dir,
             ),
         )
@@ -91,6 +96,8 @@ class Session:
         self._desk = Desk(self, self._connection, self._worker.clock)
         self._desk.commands.register("app/freeMemory", _free_memory)
         self._push = PushDuty(self, self._connection, self._worker) if push else None
+        self._registry: ServiceRegistry | None = None
+        self._errors = ErrorEvents(self)
         after_fork_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
@@ -117,6 +124,7 @@ class Session:
         client_id: str | None = None,
         app_name: str | None = None,
         version: str | None = None,
+        node_code: str | None = None,
         push: bool = True,
         cache_dir: str | None = None,
     ) -> Session:
@@ -136,6 +144,7 @@ class Session:
                     client_id=client_id,
                     app_name=app_name,
                     version=version,
+                    node_code=node_code,
                     push=push,
                     cache_dir=cache_dir,
                 )
@@ -208,6 +217,21 @@ class Session:
         """The address in use."""
         return self._connection.servers.active.url
 
+    @property
+    def secrets(self) -> tuple[Secret | None, ...]:
+        """What must not show up in a text."""
+        return (*self._connection.account.secrets, self._connection.token)
+
+    @property
+    def registry(self) -> ServiceRegistry:
+        """The service registry of this session, made on first use."""
+        if self._registry is None:
+            from stardust_auto.protocol.registry import ServiceRegistry
+
+            with type(self)._shared_lock:
+                self._registry = self._registry or ServiceRegistry(self)
+        return self._registry
+
     def __repr__(self) -> str:
         return f"<Session {self._connection.account.app_id} at {self.server}: {self.state}>"
 
@@ -218,6 +242,7 @@ class Session:
         self._started = True
         if self._connection.state is State.STOPPED:
             self._start_over()
+        logger.addHandler(self._errors)
         self._worker.add(self._heartbeat)
         self._worker.add(self._desk)
         if self._push is not None:
@@ -241,6 +266,7 @@ class Session:
         else:  # the thread hangs in a call: it closes the rest itself when the call's deadline has passed
             self._connection.deadline = deadline
             self._connection.state = State.STOPPED
+        logger.removeHandler(self._errors)
         self._started = False
         return done
 

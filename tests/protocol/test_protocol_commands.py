@@ -111,6 +111,22 @@ def test_async_handler_without_a_loop(desk: Desk) -> None:
     assert desk.answers() == [(1, 2, "async x")]
 
 
+def test_whatever_can_be_awaited_is(desk: Desk) -> None:
+    async def work(argument: str) -> str:
+        await asyncio.sleep(0)
+        return f"later {argument}"
+
+    class Handler:
+        async def __call__(self, command: Command) -> str:
+            return await work("object")
+
+    desk.runner.register("plain", lambda command: work("lambda"))
+    desk.runner.register("object", Handler())
+    desk.runner.accept(Command(1, "plain"))
+    desk.runner.accept(Command(2, "object"))
+    assert desk.answers() == [(1, 2, "later lambda"), (2, 2, "later object")]
+
+
 def test_async_handler_runs_on_the_loop_that_registered_it(desk: Desk) -> None:
     async def main() -> list[Any]:
         threads: list[str] = []

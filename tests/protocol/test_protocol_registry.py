@@ -104,3 +104,36 @@ def test_watched_services_follow_the_push(
     assert [instance.client for instance in registry.resolve("stock")] == seen[-1]  # from memory
     assert server.count("app/resolveservice") == asked
     assert server.wait_for("app/commandreply").body == {"Id": 31, "Status": 2, "Data": "ok"}
+
+
+@pytest.mark.usefixtures("instances")
+def test_leaving_waits_for_nobody(server: FaultyServer, new_session: NewSession) -> None:
+    session = new_session(server.url)
+    registry = session.registry
+    assert session.registry is registry
+    registry.register("shop", "http://*:8000")
+    registry.register("stock", "http://*:8001")
+    server.wait_for("app/registerservice", 2)
+    registry.leave(["shop", "nobody"])
+    assert server.wait_for("app/unregisterservice").body["ServiceName"] == "shop"
+    registry.leave(["stock"])
+    session.stop()
+    assert [call.body["ServiceName"] for call in server.of("app/unregisterservice")] == ["shop", "stock"]
+
+
+def test_no_longer_watched(server: FaultyServer, new_session: NewSession, instances: list[dict[str, Any]]) -> None:
+    registry = new_session(server.url).registry
+    told = threading.Semaphore(0)
+    listeners = [lambda found: told.release(), lambda found: told.release()]
+    for listener in listeners:
+        registry.watch("stock", listener)
+    assert told.acquire(timeout=5)
+    assert told.acquire(timeout=5)
+    registry.unwatch("stock", listeners[0])
+    asked = server.count("app/resolveservice")
+    assert registry.resolve("stock")[0].client == "10.0.0.7@1"
+    assert server.count("app/resolveservice") == asked
+    registry.unwatch("stock", listeners[1])
+    registry.unwatch("stock", listeners[1])
+    registry.resolve("stock")
+    assert server.count("app/resolveservice") == asked + 1
