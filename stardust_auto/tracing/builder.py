@@ -109,5 +109,17 @@ class SpanBuilder:
         """Shortest duration in milliseconds; -1 while nothing is counted."""
         return self.min_ns // _NS if self.min_ns >= 0 else -1
 
+    def added_to(self, total: OperationTotal | None) -> OperationTotal:
+        """``total`` and this period together."""
+        if total is None:
+            return OperationTotal(self.name, self.total, self.errors, self.cost_ns, max(self.max_ns, 0))
+        return OperationTotal(
+            self.name,
+            total.total + self.total,
+            total.errors + self.errors,
+            total.cost_ns + self.cost_ns,
+            max(total.max_ns, self.max_ns),
+        )
+
     def __repr__(self) -> str:
         return f"SpanBuilder({self.name!r}, total={self.total}, errors={self.errors}, cost={self.cost})"

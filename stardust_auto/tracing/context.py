@@ -20,6 +20,8 @@ class SpanContext:
     span_id: str
     trace_id: str
     flag: int
+    #: What a live span has here: the trace whose spans are kept together.
+    _trace = None
 
     def __init__(self, trace_id: str, span_id: str, flag: int = 0) -> None:
         object.__setattr__(self, "trace_id", trace_id)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
+    from stardust_auto.tracing.local_trace import LocalTrace
     from stardust_auto.tracing.tracer import Tracer
 
 
@@ -29,6 +30,7 @@ class Span:
         "_span_id",
         "_start",
         "_token",
+        "_trace",
         "_trace_id",
         "_tracer",
         "flag",
@@ -40,6 +42,7 @@ class Span:
     # Filled in by Tracer.begin.
     _tracer: Tracer | None
     _generation: int
+    _trace: LocalTrace
     _trace_id: int | str
     _span_id: int
     _parent_id: int | str
@@ -75,7 +78,10 @@ class Span:
     @property
     def traceparent(self) -> str:
         """The header value for a call made under this span (protocol.md §5.3)."""
-        return f"00-{trace_hex(self._trace_id)}-{self._span_id:016x}-0{self.flag & 1}"
+        trace = self._trace_id
+        if type(trace) is int:
+            return f"00-{trace:032x}-{self._span_id:016x}-0{self.flag & 1}"
+        return f"00-{trace}-{self._span_id:016x}-0{self.flag & 1}"
 
     def set_error(self, error: BaseException | str) -> None:
         """Mark the span as failed. Also an exception with an empty text counts."""
@@ -100,7 +106,8 @@ class Span:
         if tracer is not None:
             if error is not None:
                 self._error = error
-            tracer.close(self)
+            if self._generation == tracer.generation:  # begun before a fork: it ends in the parent
+                tracer.record(self.name, self._start, self, None, (), self._error, self.value, self)
 
     @property
     def ended(self) -> bool:

@@ -15,9 +15,10 @@ from stardust_auto.tracing.builder import LONGEST_NS, OperationTotal, Sample, Sp
 from stardust_auto.tracing.context import SUPPRESSED, SpanContext, Suppressed, current_span
 from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.forksafe import after_fork_in_child
-from stardust_auto.tracing.ids import IdGenerator, span_hex, trace_hex
+from stardust_auto.tracing.ids import IdGenerator
+from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace
 from stardust_auto.tracing.naming import operation_name
-from stardust_auto.tracing.redaction import error_text
+from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import Span
 from stardust_auto.tracing.wildcard import compile_wildcards
 
@@ -81,6 +82,7 @@ class Tracer:
         self._pending: deque[tuple[Any, ...]] = deque()
         self._totals: dict[str, OperationTotal] = {}
         self._history: deque[Sample] = deque(maxlen=_HISTORY_LIMIT)
+        self._extra = 0
         self._untouched = True
 
     def _after_fork(self) -> None:
@@ -107,25 +109,28 @@ class Tracer:
         bits = self.ids.bits
         # Filled in here and not by an __init__ of its own: this is the one constructor that every request pays for.
         span: Any = object.__new__(kind)
+        span_id = span._span_id = bits(64) or 1
         if parent is None or parent is SUPPRESSED:
             flag = 0
             span._trace_id = bits(128) or 1
             span._parent_id = 0
+            span._trace = LocalTrace(span_id)
         elif isinstance(parent, Span):
             flag = parent.flag
             span._trace_id = parent._trace_id
             span._parent_id = parent._span_id
+            span._trace = parent._trace
         else:
             flag = parent.flag
             span._trace_id = parent.trace_id
             span._parent_id = parent.span_id
+            span._trace = LocalTrace(span_id)
         if not flag:
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
         span._tracer = self
         span._generation = self.generation
         span.name = name
-        span._span_id = bits(64) or 1
         span.flag = flag
         span.tag = ""
         span.value = 0
@@ -191,7 +196,7 @@ class Tracer:
             self._count_error(error, start, parent)
 
     def close(self, span: Span) -> None:
-        """Count a finished :class:`Span`; called by its ``finish``."""
+        """Count a finished :class:`Span`."""
         if span._generation == self.generation:
             self.record(span.name, span._start, span, None, (), span._error, span.value, span)
 
@@ -230,61 +235,56 @@ class Tracer:
             builder.min_ns = duration
         if value:
             builder.value += value
+        flagged = parent is not None and parent.flag
         if error is None:
             most = self.max_samples
-            if total > most and (
-                total > 10 * most or not (duration > self._timeout_ns or (parent is not None and parent.flag))
-            ):
-                return
-            kept = builder.samples
+            keep = total <= most or (total <= 10 * most and (flagged or duration > self._timeout_ns))
         else:
             errors = builder.errors = builder.errors + 1
             most = self.max_errors
-            if errors > most and (errors > 10 * most or parent is None or not parent.flag):
-                return
-            kept = builder.error_samples
-        if not builder.excluded:
-            kept.append(self._sample(name, duration, parent, describe, args, error, value, span))
-
-    def _sample(
-        self,
-        name: str,
-        duration: int,
-        parent: Any,
-        describe: Callable[..., str] | None,
-        args: tuple[Any, ...],
-        error: BaseException | str | None,
-        value: int,
-        span: Span | None,
-    ) -> Sample:
-        if span is not None:
-            trace_id, span_id, parent_id, flag = span.trace_id, span.span_id, span.parent_id, span.flag
-            tag = span.tag or span.describe()
-        else:
-            span_id = span_hex(self.ids.span_id())
-            if parent is None:
-                trace_id, parent_id = trace_hex(self.ids.trace_id()), ""
+            keep = errors <= most or (errors <= 10 * most and flagged)
+        if builder.excluded:
+            return
+        trace = None if parent is None else parent._trace
+        if trace is not None:
+            if span is not None and span._span_id == trace.root:
+                keep = self._end_trace(trace, span, keep)
+            elif keep:
+                trace.kept += 1
+                trace.wanted = True
+            elif flagged or trace.wanted:
+                if trace.kept >= MOST_IN_TRACE or self._extra >= MOST_EXTRA:
+                    trace.left_out += 1
+                    return
+                trace.kept += 1
+                self._extra += 1
+                keep = True
+            elif trace.room and error is None:  # an exception that waits would keep its frames alive
+                trace.room -= 1
+                trace.waiting.append((self.now(), name, duration, parent, describe, args, error, value, span))
             else:
-                trace_id, parent_id = parent.trace_id, parent.span_id
-            flag = 1
-            tag = describe(*args) if describe is not None else ""
-        end = self.wall()
-        start = end - duration
-        start_ms = start // _NS
-        return Sample(
-            name=name,
-            id=span_id,
-            parent_id=parent_id,
-            trace_id=trace_id,
-            start_time=start_ms,
-            end_time=start_ms + (duration + _NS // 2) // _NS,
-            value=value,
-            tag=str(tag)[: self.max_tag_length],
-            flag=flag,
-            error="" if error is None else error_text(error),
-            duration_ns=duration,
-            start_ns=start,
-        )
+                trace.left_out += 1
+        if keep:
+            self._keep_sample(builder, self.now(), name, duration, parent, describe, args, error, value, span)
+
+    def _end_trace(self, trace: LocalTrace, root: Span, keep: bool) -> bool:
+        """The last span of a trace here: what waited is kept if the root or anything in it is."""
+        waiting = trace.release()
+        if not (keep or trace.wanted):
+            return False
+        for call in waiting:
+            builder = self._builders.get(call[1])
+            if builder is not None and self._extra < MOST_EXTRA:
+                self._extra += 1
+                self._keep_sample(builder, *call)
+        trace.mark(root)
+        if not keep:
+            self._extra += 1
+        return keep or self._extra <= MOST_EXTRA
+
+    def _keep_sample(self, builder: SpanBuilder, ended: int, *call: Any) -> None:
+        sample = make_sample(self, self.wall() - (self.now() - ended), *call)
+        (builder.error_samples if sample.error else builder.samples).append(sample)
 
     def _count_error(self, error: BaseException | str, start: int, parent: Any) -> None:
         """The additional ``ex:<Type>`` span of protocol.md §5.5, once for an exception on its way up through several spans."""
@@ -299,7 +299,7 @@ class Tracer:
                 span._seen_error = seen
         if counted:
             return
-        self.record(f"ex:{type(error).__name__}", start, parent, _message, (error,))
+        self.record(f"ex:{type(error).__name__}", start, parent, message_of, (error,))
 
     def _new_builder(self, name: str) -> SpanBuilder:
         builders = self._builders
@@ -311,6 +311,10 @@ class Tracer:
         excluded = name.lower().endswith(("/trace/report", "/trace/reportraw")) or self._excluded(name)
         builder = builders[name] = SpanBuilder(name, self.wall() // _NS, excluded=excluded)
         return builder
+
+    def expect_first_record(self) -> None:
+        """Call :attr:`on_first_record` once more, with the next call that is recorded."""
+        self._untouched = True
 
     def _first_record(self) -> None:
         self._untouched = False
@@ -329,6 +333,7 @@ class Tracer:
         try:
             self._drain()
             builders, self._builders = self._builders, {}
+            self._extra = 0
         finally:
             self._lock.release()
         now = self.wall() // _NS
@@ -343,7 +348,7 @@ class Tracer:
         return taken
 
     def _keep(self, builder: SpanBuilder) -> None:
-        self._totals[builder.name] = _sum(self._totals.get(builder.name), builder)
+        self._totals[builder.name] = builder.added_to(self._totals.get(builder.name))
         self._history.extend(builder.samples)
         self._history.extend(builder.error_samples)
 
@@ -368,7 +373,7 @@ class Tracer:
         totals = dict(self._totals)
         for builder in list(self._builders.values()):
             if builder.total and not builder.excluded:
-                totals[builder.name] = _sum(totals.get(builder.name), builder)
+                totals[builder.name] = builder.added_to(totals.get(builder.name))
         return sorted(totals.values(), key=lambda one: (-one.cost_ns, one.name))
 
     def history(self) -> list[Sample]:
@@ -382,19 +387,3 @@ class Tracer:
             for sample in (*builder.samples, *builder.error_samples)
         ]
         return sorted((*self._history, *running), key=lambda sample: sample.start_ns)
-
-
-def _sum(total: OperationTotal | None, builder: SpanBuilder) -> OperationTotal:
-    if total is None:
-        return OperationTotal(builder.name, builder.total, builder.errors, builder.cost_ns, max(builder.max_ns, 0))
-    return OperationTotal(
-        builder.name,
-        total.total + builder.total,
-        total.errors + builder.errors,
-        total.cost_ns + builder.cost_ns,
-        max(total.max_ns, builder.max_ns),
-    )
-
-
-def _message(error: BaseException) -> str:
-    return error_text(error, stack=False)

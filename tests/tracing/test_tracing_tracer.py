@@ -73,15 +73,106 @@ def test_a_slow_call_is_sampled_up_to_ten_times_the_limit(tracer, clock):
     assert len(one(tracer, "slow").samples) == 10
 
 
-def test_children_of_a_sampled_span_are_kept_up_to_ten_times_the_limit(tracer):
+def test_the_calls_of_a_sampled_request_are_kept_together(tracer):
+    for _ in range(50):
+        tracer.record("db:x:Select:t", tracer.now(), None)
     with tracer.new_span("/request") as root:
         assert root.flag == 1
         for _ in range(30):
             tracer.record("db:x:Select:t", tracer.now(), current_span.get())
     builders = {builder.name: builder for builder in tracer.take()}
-    children = builders["db:x:Select:t"].samples
-    assert len(children) == 10
+    children = builders["db:x:Select:t"].samples[1:]
+    # protocol.md §5.4 alone would keep none of them: the name has been counted more than ten times already.
+    assert len(children) == 30
     assert {(child.trace_id, child.parent_id) for child in children} == {(root.trace_id, root.span_id)}
+
+
+def request(tracer, *, calls: int = 3, error: BaseException | None = None, clock=None, cost: float = 0) -> None:
+    span = tracer.begin("/request", None)
+    inner = tracer.begin("inner", span)
+    for number in range(calls):
+        tracer.record("db:x:Select:t", tracer.now(), inner, str, (number,))
+    inner.finish()
+    if clock is not None:
+        clock.advance(cost)
+    span.finish(error)
+
+
+def kept(tracer) -> dict[str, list[str]]:
+    return {
+        builder.name: [sample.tag for sample in (*builder.samples, *builder.error_samples)]
+        for builder in tracer.take()
+        if builder.samples or builder.error_samples
+    }
+
+
+def test_the_calls_of_a_request_that_fails_at_its_end_are_kept_with_it(tracer):
+    request(tracer)
+    request(tracer)
+    request(tracer, error=ValueError("late"))
+    samples = kept(tracer)
+    assert samples["db:x:Select:t"] == ["0", "1", "2"] * 2  # the first request's and the failed one's
+    assert len(samples["inner"]) == len(samples["/request"]) == 2
+
+
+def test_the_calls_of_a_request_that_was_slow_are_kept_with_it(tracer, clock):
+    request(tracer)
+    request(tracer)
+    request(tracer, clock=clock, cost=6000)
+    assert len(kept(tracer)["db:x:Select:t"]) == 6
+
+
+def test_a_kept_call_is_never_without_the_spans_above_it(tracer):
+    request(tracer, calls=0)
+    span = tracer.begin("/request", None)
+    tracer.record("db:x:Insert:new", tracer.now(), span)
+    assert span.flag == 0
+    span.finish()
+    builders = {builder.name: builder for builder in tracer.take()}
+    [child] = builders["db:x:Insert:new"].samples
+    assert child.parent_id in {sample.id for sample in builders["/request"].samples}
+
+
+def test_a_large_trace_is_cut_and_says_so(tracer):
+    # tracing.md X20
+    request(tracer, calls=10_000)
+    builders = {builder.name: builder for builder in tracer.take()}
+    assert builders["db:x:Select:t"].total == 10_000
+    assert len(builders["db:x:Select:t"].samples) == 100
+    request(tracer, calls=0)
+    request(tracer, calls=10_000, error=ValueError("late"))
+    builders = {builder.name: builder for builder in tracer.take()}
+    [root] = builders["/request"].error_samples
+    assert "more calls of this trace were counted but not kept" in root.tag
+    assert sum(len(builder.samples) + len(builder.error_samples) for builder in builders.values()) < 110
+
+
+def test_a_caller_that_flags_everything_does_not_make_us_keep_everything(tracer):
+    parent = SpanContext("a" * 32, "b" * 16, 1)
+    for _ in range(200):
+        span = tracer.begin("/request", parent)
+        for _ in range(20):
+            tracer.record("db:x:Select:t", tracer.now(), span)
+        span.finish()
+    assert sum(len(builder.samples) for builder in tracer.take()) < 1200
+    for _ in range(2):  # and the next period begins with all its room
+        request(tracer)
+    assert len(kept(tracer)["db:x:Select:t"]) == 3
+
+
+def test_times_of_a_call_that_waited_are_its_own(tracer, clock):
+    request(tracer)
+    span = tracer.begin("/request", None)
+    clock.advance(1)
+    start = tracer.now()
+    clock.advance(2)
+    tracer.record("db:x:Select:t", start, span)
+    clock.advance(4)
+    span.finish(ValueError())
+    builders = {builder.name: builder for builder in tracer.take()}
+    child, root = builders["db:x:Select:t"].samples[-1], builders["/request"].error_samples[0]
+    assert (child.start_time - root.start_time, child.end_time - root.start_time) == (1, 3)
+    assert root.end_time - root.start_time == 7
 
 
 def test_the_second_request_of_a_period_is_not_sampled(tracer):
