@@ -49,7 +49,4 @@ def error_of(status: int, reason: Any) -> str | None:
 
 def has_traceparent(headers: Mapping[Any, Any] | None) -> bool:
     """Whether the program has set a ``traceparent`` of its own."""
-    store: Any = getattr(headers, "_store", None)
-    if type(store).__name__ == "OrderedDict":  # requests' own mapping: asking it raises and catches a KeyError
-        return "traceparent" in store
     return headers is not None and any(str(key).lower() == "traceparent" for key in headers)

@@ -6,6 +6,7 @@ Trace headers are written by the transport, see :mod:`stardust_auto.instrumentat
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation._http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
@@ -31,12 +32,16 @@ def _send(patches: Patches, plain: Any) -> Any:
         span = None
         try:
             # A redirect is sent with a copy of the request, which shares its hooks; a request made by a hook has its own.
-            if type(parent) is not HttpSpan or parent.hooks is not request.hooks or parent.ended:
+            if type(parent) is not HttpSpan or parent.hooks is not request.hooks or parent._tracer is None:
                 url = request.url
                 span = tracer.begin(HTTP_NAMES[url.partition("?")[0]], parent, HttpSpan)
                 span.method, span.url, span.hooks = request.method, url, request.hooks
                 span.status = span.redirects = span.attempts = 0
-                span.own_context = has_traceparent(request.headers)
+                headers = request.headers
+                store = getattr(
+                    headers, "_store", None
+                )  # requests' own mapping: asking it raises and catches a KeyError
+                span.own_context = "traceparent" in store if type(store) is OrderedDict else has_traceparent(headers)
                 body = request.body
                 if type(body) is bytes or type(body) is str:
                     span.value = len(body)

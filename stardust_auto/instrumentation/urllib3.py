@@ -26,7 +26,7 @@ def _urlopen(patches: Patches, plain: Any) -> Any:
     def urlopen(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         tracer = patches.tracer
         parent: Any = current_span.get()
-        if tracer is None or parent is SUPPRESSED or (type(parent) is HttpSpan and not parent.ended):
+        if tracer is None or parent is SUPPRESSED or (type(parent) is HttpSpan and parent._tracer is not None):
             return plain(self, *args, **kwargs)
         span = None
         try:
@@ -80,11 +80,12 @@ def _endheaders(patches: Patches, plain: Any) -> Any:
     @functools.wraps(plain)
     def endheaders(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         span: Any = current_span.get()
-        if type(span) is HttpSpan and not span.ended:
+        if type(span) is HttpSpan and span._tracer is not None:
             span.attempts += 1
             try:
                 rule = patches.propagation
-                if not span.own_context and rule is not None and rule.allows(_host(self)):
+                direct = getattr(self, "proxy", None) is None
+                if not span.own_context and rule is not None and rule.allows(self.host if direct else _host(self)):
                     self.putheader("traceparent", span.traceparent)
             except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
                 patches.fault(fault)
@@ -98,8 +99,6 @@ def _host(connection: Any) -> Any:
     tunnel = getattr(connection, "_tunnel_host", None)
     if tunnel:
         return tunnel
-    if getattr(connection, "proxy", None) is None:
-        return connection.host
     line = bytes(getattr(connection, "_buffer", [b""])[0]).decode("latin-1")
     return line.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0] or None
 

@@ -317,10 +317,11 @@ def test_disable_and_enable(trace, web):
 def test_five_faults_of_our_own_switch_an_integration_off_once(traced_block, caplog, monkeypatch):
     import stardust_auto.instrumentation.requests as ours
 
-    def broken(*args):
-        raise ZeroDivisionError("ours")
+    class Broken:
+        def __getitem__(self, url):
+            raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(ours, "has_traceparent", broken)
+    monkeypatch.setattr(ours, "HTTP_NAMES", Broken())
     with traced_block(), caplog.at_level(logging.INFO, "stardust_auto"), requests.Session() as session:
         session.mount("mock://", Answering())
         for _ in range(MAX_FAULTS + 3):
