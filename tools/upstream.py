@@ -45,6 +45,7 @@ class Suite:
         "-p",
         "no:cacheprovider",
         "--continue-on-collection-errors",
+        "--timeout=60",
         "--junit-xml={xml}",
     )
     tests: tuple[str, ...] = ("tests",)
@@ -125,7 +126,7 @@ SUITES = {
             ),
             redis=True,
         ),
-        Suite("werkzeug", "werkzeug", ("pytest<9", "ephemeral-port-reserve", "watchdog", "cryptography", "cffi")),
+        Suite("werkzeug", "werkzeug", ("pytest<9", "ephemeral-port-reserve", "cryptography", "cffi")),
         Suite("flask", "flask", ("pytest<9", "asgiref", "python-dotenv", "blinker")),
         Suite(
             "django",
