@@ -14,13 +14,15 @@ from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.client_calls import PlatformCalls
 from stardust_auto.environment import AgentSettings, parse_servers, program_name
 from stardust_auto.tracing.builder import TracePolicy
-from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from threading import Thread
     from types import TracebackType
     from typing import TypeVar
 
@@ -37,6 +39,8 @@ __all__ = ["Channel", "StardustClient", "StardustTracer", "default_channel", "se
 
 #: Wall-clock seconds that ending may take, whatever the server does.
 EXIT_BUDGET = 1.0
+#: Seconds that a fork waits at most for our thread that is starting.
+_PATIENCE = 0.5
 #: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for.
 _BACKGROUND = (
     "stardust_auto.protocol.session",
@@ -66,12 +70,23 @@ class Channel:
         self._reporter: Reporter | None = None
         self._start_over()
         after_fork_in_child(self._start_over)
+        around_fork_in_parent(self._before_fork, self._after_fork_in_parent)
 
     def _start_over(self) -> None:
         # Session and reporter mend themselves in a forked child; what runs there is started by its own first use.
         self._lock = allocate_lock()
         self._making = allocate_lock()
+        self._used = False
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
         self._started = False
+        #: The thread ended for a fork; the next recorded call starts it again.
+        self._stalled = False
+        self._cancelled = False
+        self._starter: Thread | None = None
+        self._hurry = allocate_lock()
+        self._hurry.acquire()
         self._connected = allocate_lock()
         self._connected.acquire()
 
@@ -94,6 +109,9 @@ class Channel:
                         self.app_id,
                         settings.secret,
                         client_id=settings.client_id,
+                        app_name=settings.app_name,
+                        version=settings.app_version,
+                        node_code=settings.node_code,
                         push=settings.push_enabled,
                         cache_dir=settings.cache_dir,
                     )
@@ -107,27 +125,40 @@ class Channel:
     @property
     def started(self) -> bool:
         """Whether :meth:`start` was called in this process."""
-        return self._started
+        return self._used
 
-    def start(self) -> None:
-        """Start this process's background thread. Idempotent; waits neither for the server nor for our own imports."""
-        if self._started or not self.settings.servers or not self._lock.acquire(False):
+    def start(self, delay: float = 0.0) -> None:
+        """Start this process's background thread. Idempotent; waits neither for the server nor for our own imports.
+
+        Args:
+            delay: seconds to leave the process alone first. A fork within them, as of a server that loads the application and then
+                starts its workers, costs nothing: nothing has begun.
+        """
+        if (self._started and not self._stalled) or not self.settings.servers or not self._lock.acquire(False):
             return
         try:
+            self._used = True
+            if self._stalled:
+                self._stalled = False
+                self.session.start()
+                return
             self._started = True
             if _BACKGROUND[-1] in sys.modules:
-                self._connect()
+                self._connect(0.0)
                 return
             from threading import Thread
 
+            self._starter = Thread(target=self._connect, args=(delay,), name="stardust-start", daemon=True)
             try:
-                Thread(target=self._connect, name="stardust-start", daemon=True).start()
+                self._starter.start()
             except RuntimeError:  # late in the interpreter's shutdown
-                self._connect()
+                self._connect(0.0)
         finally:
             self._lock.release()
 
-    def _connect(self) -> None:
+    def _connect(self, delay: float) -> None:
+        if delay and self._hurry.acquire(timeout=delay) and self._cancelled:
+            return
         try:
             for name in _BACKGROUND:
                 import_module(name)
@@ -148,7 +179,31 @@ class Channel:
         finally:
             self._connected.release()
 
+    def _before_fork(self) -> None:
+        starter = self._starter
+        if starter is not None and starter.is_alive():
+            self._cancelled = True
+            self._push_on()
+            starter.join(_PATIENCE)
+
+    def _after_fork_in_parent(self) -> None:
+        if self._cancelled and not self._connected.locked():
+            self._cancelled = False  # it was past waiting, and came to its end
+        if self._cancelled and self._starter is not None and not self._starter.is_alive():
+            self._stop_waiting()
+            self.tracer.expect_first_record()
+            return
+        worker = sys.modules.get("stardust_auto.protocol.worker")
+        if self._started and worker is not None and not worker.process_worker().running:
+            self._stalled = True
+            self.tracer.expect_first_record()
+
+    def _push_on(self) -> None:
+        if self._hurry.locked():
+            self._hurry.release()
+
     def _wait_connected(self, timeout: float) -> bool:
+        self._push_on()
         if not self._connected.acquire(timeout=max(timeout, 0.0)):
             return False
         self._connected.release()
@@ -157,6 +212,8 @@ class Channel:
     def flush(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report what is counted so far, within ``timeout`` seconds; whether all of it arrived."""
         deadline = time.monotonic() + timeout
+        if self._used:
+            self.start()
         if not self._started or not self._wait_connected(timeout) or self._reporter is None:
             return False
         return self._reporter.flush(max(deadline - time.monotonic(), 0.0))
@@ -164,8 +221,9 @@ class Channel:
     def end(self, timeout: float = EXIT_BUDGET) -> bool:
         """The process ends: report, log out and stop the session, whoever else uses it, within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        if not self._started:
+        if not self._used:
             return True
+        self.start()
         self._started = False
         if not self._wait_connected(timeout) or self._session is None:
             return False
@@ -205,7 +263,13 @@ def _read_settings(server: str | Sequence[str] | None, **overrides: Any) -> Agen
     servers = None
     if server is not None:
         servers = parse_servers(server if isinstance(server, str) else ",".join(server))
-    return AgentSettings.from_environ(servers=servers, **overrides)
+    settings = AgentSettings.from_environ(servers=servers, **overrides)
+    if settings.problems and default_channel() is None:  # else the agent has said it
+        import logging
+
+        for problem in settings.problems:
+            logging.getLogger("stardust_auto").warning("stardust: %s", problem)
+    return settings
 
 
 class _Sdk:
@@ -277,8 +341,8 @@ def _same(channel: Channel, settings: AgentSettings) -> bool:
     return (channel.settings.servers, channel.app_id) == (settings.servers, settings.app_id or program_name())
 
 
-class StardustClient(_Sdk):
-    """Tracing and settings of one application, over one login.
+class StardustClient(PlatformCalls, _Sdk):
+    """Tracing, settings, services and commands of one application, over one login.
 
     What is not passed comes from the ``STARDUST_*`` variables. Spans and settings may be used before :meth:`start`.
 
@@ -290,6 +354,8 @@ class StardustClient(_Sdk):
         client_id: name of this instance; default ``<ip>@<pid>``.
         enable_trace: whether spans are recorded.
         enable_config: whether settings are read from the server.
+        app_name: name of the application for people.
+        app_version: its version; its dotted numbers are what the platform can store.
 
     Raises:
         SettingError: an argument or a ``STARDUST_*`` variable cannot be used.
@@ -305,6 +371,8 @@ class StardustClient(_Sdk):
         client_id: str | None = None,
         enable_trace: bool | None = None,
         enable_config: bool | None = None,
+        app_name: str | None = None,
+        app_version: str | None = None,
     ) -> None:
         super().__init__(
             _read_settings(
@@ -313,6 +381,8 @@ class StardustClient(_Sdk):
                 secret=secret,
                 scope=scope,
                 client_id=client_id,
+                app_name=app_name,
+                app_version=app_version,
                 trace_enabled=enable_trace,
                 config_enabled=enable_config,
             )
@@ -344,6 +414,7 @@ class StardustClient(_Sdk):
         """As described in the base class; the settings stay readable, as they were last."""
         with ExitStack() as stack:
             stack.callback(super().stop, timeout)
+            self._leave()
             if self._config is not None:
                 self._config.stop()
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from stardust_auto.environment import AgentSettings
     from stardust_auto.tracing.tracer import Tracer
 
+#: Seconds from the first recorded call to our first import and connection.
+_DELAY = 1.0
+
 _agent: Agent | None = None
 
 
@@ -30,7 +33,7 @@ class Agent:
         self.life = ProcessLife(self._end, EXIT_BUDGET)
 
     def _begin(self) -> None:
-        self.channel.start()
+        self.channel.start(delay=_DELAY)
         self.life.begin()
 
     def _end(self, budget: float) -> None:

@@ -11,12 +11,13 @@ import heapq
 import logging
 import selectors
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stardust_auto.tracing.context import SUPPRESSED, current_span
-from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,10 @@ logger = logging.getLogger("stardust_auto")
 THREAD_NAME: Final = "stardust"
 #: A task that raised is tried again after this many seconds.
 _AFTER_FAULT: Final = 60.0
+#: Seconds that a fork waits for the thread at most.
+_PAUSE: Final = 0.5
+#: Seconds that no fork waits after one that waited in vain: a server that hangs must not slow every fork down.
+_NO_PAUSE: Final = 30.0
 
 
 class Task(Protocol):
@@ -46,10 +51,13 @@ class Worker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self._waker: socket.socket | None = None
         self._fresh()
         after_fork_in_child(self._fresh)
+        around_fork_in_parent(self._pause, self._resume)
 
     def _fresh(self) -> None:
+        self._close_waker()
         # Re-entrant: a signal handler or a finaliser may schedule something while this thread is in here.
         self._lock = threading.RLock()
         self._tasks: set[Task] = set()
@@ -58,8 +66,9 @@ class Worker:
         self._order = 0
         self._sockets: dict[Task, socket.socket] = {}
         self._thread: threading.Thread | None = None
-        self._waker: socket.socket | None = None
         self._faulted: set[tuple[str, type[BaseException]]] = set()
+        self._paused = False
+        self._no_pause_until = 0.0
 
     @property
     def running(self) -> bool:
@@ -90,6 +99,31 @@ class Worker:
                 return False
             self._thread, self._waker = thread, writer
             return True
+
+    def _close_waker(self) -> None:
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker.close()
+
+    def _pause(self) -> None:
+        """This process is about to fork: end the thread, unless a call keeps it longer than a moment."""
+        thread = self._thread
+        if thread is None or not thread.is_alive() or self.is_current_thread or time.monotonic() < self._no_pause_until:
+            return
+        self._paused = True
+        self._wake()
+        thread.join(_PAUSE)
+        if thread.is_alive():
+            self._no_pause_until = time.monotonic() + _NO_PAUSE
+
+    def _resume(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        # Python 3.12 and later warn of threads that are there by now. What is only reported can wait for the next call that is recorded,
+        # settings that somebody follows cannot.
+        if self._tasks and (sys.version_info < (3, 12) or any(task.name == "config" for task in self._tasks)):
+            self.start()
 
     def add(self, task: Task, delay: float = 0.0) -> None:
         """Take ``task`` on and run it after ``delay`` seconds; nothing happens when it is there already."""
@@ -132,7 +166,7 @@ class Worker:
     def run_due(self) -> float | None:
         """Run every task that is due now; seconds to the next one, None when there is none."""
         for _ in range(len(self._due) + 1):
-            task = self._pop_due()
+            task = None if self._paused else self._pop_due()
             if task is None:
                 break
             self._run(task)
@@ -176,8 +210,9 @@ class Worker:
         while True:
             delay = self.run_due()
             with self._lock:
-                if not self._tasks:
+                if not self._tasks or self._paused:
                     self._thread = None
+                    self._close_waker()
                     return
                 watched = dict(self._sockets)
             self._wait(kind, reader, watched, delay)

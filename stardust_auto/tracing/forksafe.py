@@ -1,6 +1,6 @@
-"""One place that puts per-process state back to "new" in a forked child.
+"""One place that puts per-process state back to "new" in a forked child, and keeps our threads out of a fork.
 
-The registered methods are held weakly and must only assign fresh objects: no I/O, no logging, no lock of the parent is
+The methods for the child are held weakly and must only assign fresh objects: no I/O, no logging, no lock of the parent is
 touched, since another thread may have held it at the moment of the fork.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import weakref
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
 #: Names of all our threads begin so.
 THREADS = "stardust"
-#: Seconds that a fork waits at most for an import in one of our threads: some two of our longest, on a machine with little to do.
-_PATIENCE = 0.5
 
 _resets: list[weakref.WeakMethod[Callable[[], None]]] = []
+_pauses: list[tuple[weakref.WeakMethod[Callable[[], None]], weakref.WeakMethod[Callable[[], None]]]] = []
 _registered = False
 #: Our threads of the parent, at the moment of a fork.
 _ours: frozenset[int] = frozenset()
@@ -29,11 +27,27 @@ _ours: frozenset[int] = frozenset()
 
 def after_fork_in_child(method: Callable[[], None]) -> None:
     """Call the bound ``method`` in each forked child, in the order of registration, as long as its object lives."""
-    global _registered
     _resets[:] = [reference for reference in _resets if reference() is not None]
     _resets.append(weakref.WeakMethod(method))
+    _register()
+
+
+def around_fork_in_parent(pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    """Call the bound ``pause`` before each fork and ``resume`` after it in the parent, as long as their object lives.
+
+    ``pause`` ends a thread, within a moment, and ``resume`` has it start again: with one thread only, Python 3.12 and later do not
+    warn of a fork, and nothing can be half done in the child. They count the threads after ``resume``, so there it
+    can only provide for a later start.
+    """
+    _pauses[:] = [pair for pair in _pauses if pair[0]() is not None]
+    _pauses.append((weakref.WeakMethod(pause), weakref.WeakMethod(resume)))
+    _register()
+
+
+def _register() -> None:
+    global _registered
     if not _registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_child=run_in_child)
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
         _registered = True
 
 
@@ -47,19 +61,27 @@ def run_in_child() -> None:
 
 
 # A child that is forked while a module is half imported in another thread waits for ever when it imports that module itself: the
-# thread that holds the module's lock does not exist there. Our threads import a quarter of a second of libraries at their start. So a
-# fork waits for them a little, and what is still half imported then, the child forgets. For this there is no public way; the names
+# thread that holds the module's lock does not exist there. Our threads import a quarter of a second of libraries at their start: what one
+# that did not end in time had half imported, the child forgets. For this there is no public way; the names
 # are those of CPython 3.10 to 3.15, and where they are missing, a fork is what it is without us.
 
 
 def _before() -> None:
     global _ours
+    for pause, _ in _pauses:  # while the first thread comes to its end it may register the next
+        method = pause()
+        if method is not None:
+            method()
     threading = sys.modules.get("threading")
     threads = threading.enumerate() if threading is not None else ()
     _ours = frozenset(t.ident for t in threads if t.name.startswith(THREADS) and t.ident) - {get_ident()}
-    deadline = time.monotonic() + _PATIENCE
-    while _ours and _half_imported() and time.monotonic() < deadline:
-        time.sleep(0.005)
+
+
+def _after_in_parent() -> None:
+    for _, resume in reversed(_pauses):
+        method = resume()
+        if method is not None:
+            method()
 
 
 def _half_imported() -> list[str]:

@@ -27,6 +27,13 @@ def queries(name, count=5):
     connection = sqlite3.connect(name)
     for _ in range(count): connection.execute("select 1").fetchall()
     connection.close()
+
+# Wait until the server knows this process: on a busy machine the second for the exit is short for all that together.
+def online(seconds=30):
+    import time
+    from stardust_auto.client import default_channel
+    deadline = time.monotonic() + seconds
+    while default_channel() and default_channel().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
 """
 Counts = Callable[[], "dict[str, int]"]
 
@@ -82,7 +89,7 @@ def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
 
 
 def test_the_last_calls_arrive_at_exit(traced: Run, counts: Counts) -> None:
-    done = traced("queries('one'); print('out')")
+    done = traced("queries('one'); online(); print('out')")
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "", 0)
     assert counts() == {"db:one:Select": 5}
 
@@ -97,7 +104,7 @@ def test_the_last_calls_arrive_at_exit(traced: Run, counts: Counts) -> None:
     ],
 )
 def test_every_way_to_exit(traced: Run, counts: Counts, run: Run, python: str, ending: str, code: int) -> None:
-    program = f"import sys; queries('one'); {ending}"
+    program = f"import sys; queries('one'); online(); {ending}"
     plain = run([python, "-c", QUERIES + program])
     done = traced(program)
     assert (done.stdout, done.stderr, done.returncode) == (plain.stdout, plain.stderr, plain.returncode)
@@ -106,7 +113,7 @@ def test_every_way_to_exit(traced: Run, counts: Counts, run: Run, python: str, e
 
 
 def test_calls_of_the_programs_own_atexit_functions_arrive(traced: Run, counts: Counts) -> None:
-    traced("import atexit; atexit.register(queries, 'late'); queries('one')")
+    traced("import atexit; atexit.register(queries, 'late'); queries('one'); online()")
     assert counts() == {"db:one:Select": 5, "db:late:Select": 5}
 
 
@@ -141,7 +148,7 @@ def test_sigterm_keeps_the_last_calls_and_the_exit_status(
             "life",
             python,
             "-uc",
-            QUERIES + "queries('one'); print('ready'); __import__('time').sleep(60)",
+            QUERIES + "queries('one'); online(); print('ready'); __import__('time').sleep(60)",
         ],
         env=clean,
         cwd=tmp_path,
@@ -160,7 +167,7 @@ def test_sigterm_keeps_the_last_calls_and_the_exit_status(
 def test_a_sigterm_handler_of_the_program_stays_its_own(traced: Run, counts: Counts, when: str) -> None:
     # tracing.md X6
     mine = "signal.signal(signal.SIGTERM, lambda *_: (print('mine'), sys.exit(5)))"
-    steps = {"before": f"{mine}; queries('one')", "after": f"queries('one'); {mine}"}[when]
+    steps = {"before": f"{mine}; queries('one'); online()", "after": f"queries('one'); online(); {mine}"}[when]
     done = traced(f"import os, signal, sys; {steps}; os.kill(os.getpid(), signal.SIGTERM)")
     assert (done.stdout, done.returncode) == ("mine\n", 5)
     assert counts() == {"db:one:Select": 5}
@@ -182,7 +189,9 @@ def test_sigint_is_untouched(traced: Run) -> None:
 
 
 def test_a_first_call_in_another_thread_installs_no_handler_and_no_harm(traced: Run, counts: Counts) -> None:
-    done = traced("import threading; t = threading.Thread(target=queries, args=('one',)); t.start(); t.join()")
+    done = traced(
+        "import threading; t = threading.Thread(target=queries, args=('one',)); t.start(); t.join(); online()"
+    )
     assert (done.stderr, done.returncode) == ("", 0)
     assert counts() == {"db:one:Select": 5}
 
@@ -191,23 +200,23 @@ def test_a_forked_child_reports_its_own_calls_only(traced: Run, counts: Counts) 
     # tracing.md X10: nothing is sent twice, the child is an instance of its own
     done = traced(
         "import os, sys\nqueries('parent')\npid = os.fork()\n"
-        "if pid == 0:\n    queries('child'); sys.exit(4)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+        "if pid == 0:\n    queries('child'); online(); sys.exit(4)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])); queries('parent', 1); online()"
     )
     assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
-    assert counts() == {"db:parent:Select": 5, "db:child:Select": 5}
+    assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
 def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
     # tracing.md X11: the background thread is in the middle of its imports, which the child needs too
     done = traced(
         "import os, sys\nqueries('parent')\npid = os.fork()\n"
-        "if pid == 0:\n    import requests, logging, websockets.client, psutil; queries('child'); sys.exit(0)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))",
+        "if pid == 0:\n    import requests, logging, websockets.client, psutil; queries('child'); online(); sys.exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])); queries('parent', 1); online()",
         timeout=20,
     )
     assert done.stdout == "0\n"
-    assert counts() == {"db:parent:Select": 5, "db:child:Select": 5}
+    assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
 def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts: Counts) -> None:
@@ -222,7 +231,7 @@ def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts
         "def child(depth):\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"
-        "        record('child')\n"
+        "        record('child'); online()\n"
         "        if depth: child(depth - 1)\n"
         "        import atexit; atexit._run_exitfuncs(); os._exit(0)\n"
         "    os.waitpid(pid, 0)\n"
@@ -255,7 +264,7 @@ def test_multiprocessing(
     run: Run, server: EmbeddedServer, counts: Counts, python: str, tmp_path: Path, method: str
 ) -> None:
     # tracing.md X9, L17
-    (tmp_path / "work.py").write_text(QUERIES + "def job(name):\n    queries(name)\n    return 1\n")
+    (tmp_path / "work.py").write_text(QUERIES + "def job(name):\n    queries(name)\n    online()\n    return 1\n")
     (tmp_path / "app.py").write_text(MULTIPROCESSING)
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "app.py", method])
     assert (done.stdout, done.stderr) == ("[0, 0]\n[1, 1, 1, 1, 1, 1]\n", "")
@@ -265,17 +274,31 @@ def test_multiprocessing(
 def test_a_process_pool_that_is_terminated_keeps_its_calls(traced: Run, counts: Counts) -> None:
     # tracing.md X6, X9: leaving `with Pool()` sends SIGTERM to the workers
     done = traced(
-        "import multiprocessing\nif __name__ == '__main__':\n"
-        "    with multiprocessing.get_context('fork').Pool(2) as pool: pool.map(queries, ['pool'] * 4)\n"
+        "import multiprocessing\ndef job(name): queries(name); online()\nif __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('fork').Pool(2) as pool: pool.map(job, ['pool'] * 4)\n"
     )
     assert (done.stderr, done.returncode) == ("", 0)
     assert counts() == {"db:pool:Select": 20}
 
 
+def test_python_does_not_warn_of_a_fork_that_is_its_only_thread(traced: Run, counts: Counts) -> None:
+    # tracing.md L19, X13: since 3.12 a fork with threads is a DeprecationWarning
+    done = traced(
+        "import os, warnings; warnings.simplefilter('error', DeprecationWarning)\nqueries('one'); online()\n"
+        "for _ in range(3):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+        "queries('one')"
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert counts() == {"db:one:Select": 10}
+
+
 def test_subprocess_with_posix_spawn_and_vfork(traced: Run, counts: Counts) -> None:
     # tracing.md X12
     done = traced(
-        "import os, subprocess, sys; queries('one')\n"
+        "import os, subprocess, sys; queries('one'); online()\n"
         "pid = os.posix_spawn('/bin/true', ['true'], os.environ); print(os.waitpid(pid, 0)[1])\n"
         "print(subprocess.run(['true'], preexec_fn=lambda: None).returncode, subprocess.run(['true']).returncode)"
     )
