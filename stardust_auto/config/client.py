@@ -153,6 +153,9 @@ class ConfigClient:
                 self.app_id,
                 settings.secret,
                 client_id=settings.client_id,
+                app_name=settings.app_name,
+                version=settings.app_version,
+                node_code=settings.node_code,
                 push=settings.push_enabled,
                 cache_dir=settings.cache_dir,
             )
