@@ -1,0 +1,208 @@
+"""Servers that fork and reload, as real processes under the launcher (tracing.md L8, L9, L20 to L22)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from activation_kit import LAUNCHER, Run
+
+from stardust_auto.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+APP = """
+import os, sqlite3
+sqlite3.connect("boot").execute("select 1").fetchall()   # recorded in the process that loads the application
+def app(environ, start_response):
+    sqlite3.connect("work").execute("select 1").fetchall()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(period=1) as running:
+        yield running
+
+
+def counted(server: EmbeddedServer) -> dict[str, int]:
+    reply = requests.get(
+        f"{server.url}/console/api/apps/web/operations", headers={"Authorization": f"Bearer {server.key}"}, timeout=10
+    )
+    return {row["name"]: row["total"] for row in reply.json()} if reply.ok else {}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def answered(url: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return requests.get(url, timeout=10).text
+        except requests.ConnectionError:
+            assert process.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("options", [["sync"], ["gthread", "--threads", "2"], ["sync", "--preload"]])
+def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
+    # tracing.md L9, L22: every worker reports, none hangs, nothing is sent twice
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    gunicorn = os.path.join(sysconfig.get_path("scripts"), "gunicorn")
+    kind, *more = options
+    process = subprocess.Popen(
+        [
+            LAUNCHER,
+            "--server",
+            server.url,
+            "--app",
+            "web",
+            gunicorn,
+            "-w",
+            "2",
+            "-k",
+            kind,
+            *more,
+            "-b",
+            f"127.0.0.1:{port}",
+            "shop:app",
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/page"
+        answered(url, process)
+        workers = {answered(url, process) for _ in range(39)}
+        assert len(workers) >= 1
+        until(lambda: counted(server).get("db:work:Select", 0) == 40)
+        until(lambda: counted(server).get("/page", 0) == 40)
+        loads = 1 if "--preload" in options else 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        until(lambda: counted(server).get("db:boot:Select", 0) == loads)
+        assert (counted(server)["db:work:Select"], counted(server)["/page"]) == (40, 40)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_waitress(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            LAUNCHER,
+            "--server",
+            server.url,
+            "--app",
+            "web",
+            sys.executable,
+            "-m",
+            "waitress",
+            f"--listen=127.0.0.1:{port}",
+            "shop:app",
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(10):
+            answered(f"http://127.0.0.1:{port}/page", process)
+        until(lambda: counted(server).get("/page", 0) == 10)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_uvicorns_worker_processes_are_traced(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path) -> None:
+    # tracing.md L21
+    (tmp_path / "shop.py").write_text(
+        "import sqlite3\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': return\n"
+        "    sqlite3.connect('work').execute('select 1').fetchall()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'ok'})\n"
+    )
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            LAUNCHER,
+            "--server",
+            server.url,
+            "--app",
+            "web",
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "--workers",
+            "2",
+            "--port",
+            str(port),
+            "--lifespan",
+            "off",
+            "shop:app",
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(10):
+            assert answered(f"http://127.0.0.1:{port}/", process) == "ok"
+        until(lambda: counted(server).get("db:work:Select", 0) == 10)
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.mark.parametrize("tool", ["pytest", "pdb", "cProfile", "timeit", "unittest"])
+def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, tool: str) -> None:
+    # tracing.md L20
+    (tmp_path / "test_it.py").write_text(
+        "import unittest\nclass T(unittest.TestCase):\n    def test_it(self): assert 1 + 1 == 2\n"
+    )
+    (tmp_path / "app.py").write_text(
+        "import sqlite3\nprint(sqlite3.connect(':memory:').execute('select 1').fetchone())\n"
+    )
+    arguments = {
+        "pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        "pdb": ["-m", "pdb", "-c", "continue", "-c", "quit", "app.py"],
+        "cProfile": ["-m", "cProfile", "app.py"],
+        "timeit": ["-n", "1", "pass"],
+        "unittest": ["-m", "unittest", "test_it"],
+    }[tool]
+    if tool == "timeit":
+        arguments = ["-m", "timeit", *arguments]
+    plain, traced = run([python, *arguments]), launch([python, *arguments])
+    assert traced.returncode == plain.returncode
+    assert traced.stdout.split()[:1] == plain.stdout.split()[:1]
