@@ -19,7 +19,7 @@ names: dict[object, str] = {}
 
 
 class Aggregate:
-    __slots__ = ("cost", "errors", "lock", "most", "least", "samples", "total")
+    __slots__ = ("cost", "errors", "least", "lock", "most", "samples", "total")
 
     def __init__(self):
         self.lock = threading.Lock()

@@ -39,7 +39,7 @@ class Connect:
                 args, kwargs = self._with_factory(args, kwargs)
             except Exception as fault:  # noqa: BLE001 - for example a class that cannot have subclasses: left as it is
                 self._patches.fault(fault)
-        if len(args) > 1:
+        if len(args) > 1 and sys.version_info >= (3, 12):  # deprecated, and said in the name of the calling line
             return call_as(sys._getframe(1), self.__wrapped__, args, kwargs)
         return self.__wrapped__(*args, **kwargs)
 
