@@ -545,8 +545,9 @@ def serve_werkzeug(app, probe):
 
 
 def serve_cheroot(app, probe):
-    cheroot = pytest.importorskip("cheroot.wsgi")
-    server = cheroot.Server(("127.0.0.1", 0), app)
+    from cheroot.wsgi import Server
+
+    server = Server(("127.0.0.1", 0), app)
     thread = threading.Thread(target=server.start, daemon=True)
     thread.start()
     while not server.ready:
@@ -570,9 +571,9 @@ def test_w30_servers(same, serve):
 
 
 def test_w30_gunicorns_application(trace):
-    base = pytest.importorskip("gunicorn.app.base")
+    from gunicorn.app.base import BaseApplication
 
-    class Application(base.BaseApplication):
+    class Application(BaseApplication):
         def load_config(self):
             return
 
@@ -647,7 +648,7 @@ def test_w19_mounted_applications_are_one_request(trace):
 
 
 def test_w32_django(same):
-    django = pytest.importorskip("django")
+    import django
     from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpResponse, StreamingHttpResponse
@@ -691,7 +692,11 @@ def test_w32_django(same):
 
 
 def test_w33_bottle_falcon_pyramid(trace):
-    bottle, falcon, pyramid = (pytest.importorskip(name) for name in ("bottle", "falcon", "pyramid.config"))
+    import bottle
+    import falcon
+    from pyramid.config import Configurator
+    from pyramid.response import Response
+
     shop = bottle.Bottle()
     shop.get("/bottle/<number>")(lambda number: number)
     served(shop, "/bottle/1")
@@ -704,9 +709,9 @@ def test_w33_bottle_falcon_pyramid(trace):
     api.add_route("/falcon/{number}", Item())
     served(api, "/falcon/1")
 
-    with pyramid.Configurator() as config:
+    with Configurator() as config:
         config.add_route("item", "/pyramid/{number}")
-        config.add_view(lambda request: __import__("pyramid.response").response.Response("x"), route_name="item")
+        config.add_view(lambda request: Response("x"), route_name="item")
         served(config.make_wsgi_app(), "/pyramid/1")
     assert trace.names == ["/bottle/<number>", "/falcon/{number}", "/pyramid/{number}"]
 
