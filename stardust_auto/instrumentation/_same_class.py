@@ -25,7 +25,7 @@ class SameClass(type):
         return type.__hash__(original_of(cls))
 
     # A class written in C is "sqlite3.Connection" in error messages and "Connection" as __name__; ours too.
-    __name__ = property(_short_name, _rename)
+    __name__: Any = property(_short_name, _rename)
 
 
 def original_of(kind: Any) -> Any:

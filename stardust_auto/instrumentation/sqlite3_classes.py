@@ -60,7 +60,7 @@ def _traced(
                 return getattr(connection, method)(self, *args, **kwargs)
             self = connection.cursor(self, cursor)
         tracer = patches.tracer
-        parent = current()
+        parent: Any = current()
         if tracer is None or parent is SUPPRESSED:
             return plain(self, *args, **kwargs)
         start = tracer.now()
