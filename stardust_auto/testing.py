@@ -144,7 +144,7 @@ def capture(*, excludes: Sequence[str] = (), **integrations: bool) -> Iterator[C
         integrations: ``sqlite3=False`` leaves that library alone.
     """
     from stardust_auto.activation import agent, boot
-    from stardust_auto.client import Channel, set_default_channel
+    from stardust_auto.channel import Channel, set_default_channel
     from stardust_auto.instrumentation import registry
 
     clock = CountingClock()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stardust_auto.client import Channel
+    from stardust_auto.channel import Channel
     from stardust_auto.tracing.builder import OperationTotal, Sample
 
 _ROWS = 40

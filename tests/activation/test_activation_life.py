@@ -31,7 +31,7 @@ def queries(name, count=5):
 # Wait until the server knows this process: on a busy machine the second for the exit is short for all that together.
 def online(seconds=30):
     import time
-    from stardust_auto.client import default_channel
+    from stardust_auto.channel import default_channel
     deadline = time.monotonic() + seconds
     while default_channel() and default_channel().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
 """

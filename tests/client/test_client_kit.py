@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stardust_auto import StardustClient
-from stardust_auto.client import default_channel
+from stardust_auto.channel import default_channel
 from stardust_auto.instrumentation import states
 from stardust_auto.testing import CountingClock, capture, memory_server
 

@@ -1,0 +1,246 @@
+"""What an application has on a platform in this process: a tracer that counts, a session that talks, a reporter between them.
+
+The agent owns the channel of an activated process (:func:`default_channel`); SDK objects that name the same application on the same
+servers share it instead of logging in a second time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from _thread import allocate_lock
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from stardust_auto.environment import program_name
+from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
+from stardust_auto.tracing.tracer import Tracer
+
+if TYPE_CHECKING:
+    from threading import Thread
+
+    from stardust_auto.environment import AgentSettings
+    from stardust_auto.protocol.reporting import Reporter
+    from stardust_auto.protocol.session import Session
+
+#: Wall-clock seconds that ending may take, whatever the server does.
+EXIT_BUDGET = 1.0
+#: Seconds that a fork waits at most for our thread that is starting.
+_PATIENCE = 0.5
+#: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for.
+_BACKGROUND = (
+    "stardust_auto.protocol.session",
+    "stardust_auto.protocol.reporting",
+    "stardust_auto.protocol.process",
+    "stardust_auto.protocol.transport",
+)
+
+
+class Channel:
+    """Tracer, session and reporter of one application. Nothing but the tracer exists until :meth:`start`."""
+
+    def __init__(self, settings: AgentSettings, *, tracer: Tracer | None = None, keep_totals: bool = False) -> None:
+        self.settings = settings
+        self.tracer = tracer or Tracer(
+            TracePolicy(
+                period=settings.period,
+                max_samples=settings.max_samples,
+                max_errors=settings.max_errors,
+                timeout=settings.timeout,
+                excludes=settings.excludes,
+            ),
+            keep_totals=keep_totals,
+        )
+        self.tracer.enabled = settings.trace_enabled
+        self._session: Session | None = None
+        self._reporter: Reporter | None = None
+        self._start_over()
+        after_fork_in_child(self._start_over)
+        around_fork_in_parent(self._before_fork, self._after_fork_in_parent)
+
+    def _start_over(self) -> None:
+        # Session and reporter mend themselves in a forked child; what runs there is started by its own first use.
+        self._lock = allocate_lock()
+        self._making = allocate_lock()
+        self._used = False
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        self._started = False
+        #: The thread ended for a fork; the next recorded call starts it again.
+        self._stalled = False
+        self._cancelled = False
+        self._starter: Thread | None = None
+        self._hurry = allocate_lock()
+        self._hurry.acquire()
+        self._connected = allocate_lock()
+        self._connected.acquire()
+
+    @property
+    def app_id(self) -> str:
+        """The application's name: what the operator set, else the name of the program."""
+        return self.settings.app_id or program_name()
+
+    @property
+    def session(self) -> Session:
+        """The session of this process; made on first use, without thread or socket."""
+        if self._session is None:
+            from stardust_auto.protocol.session import Session
+
+            settings = self.settings
+            with self._making:
+                if self._session is None:
+                    self._session = Session.acquire(
+                        settings.servers,
+                        self.app_id,
+                        settings.secret,
+                        client_id=settings.client_id,
+                        app_name=settings.app_name,
+                        version=settings.app_version,
+                        node_code=settings.node_code,
+                        push=settings.push_enabled,
+                        cache_dir=settings.cache_dir,
+                    )
+        return self._session
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """What sends the counts, and counts what it could not send; ``None`` before :meth:`start`."""
+        return self._reporter
+
+    @property
+    def started(self) -> bool:
+        """Whether :meth:`start` was called in this process."""
+        return self._used
+
+    def start(self, delay: float = 0.0) -> None:
+        """Start this process's background thread. Idempotent; waits neither for the server nor for our own imports.
+
+        Args:
+            delay: seconds to leave the process alone first. A fork within them, as of a server that loads the application and then
+                starts its workers, costs nothing: nothing has begun.
+        """
+        if (self._started and not self._stalled) or not self.settings.servers or not self._lock.acquire(False):
+            return
+        try:
+            self._used = True
+            if self._stalled:
+                self._stalled = False
+                self.session.start()
+                return
+            self._started = True
+            if _BACKGROUND[-1] in sys.modules:
+                self._connect(0.0)
+                return
+            from threading import Thread
+
+            self._starter = Thread(target=self._connect, args=(delay,), name="stardust-start", daemon=True)
+            try:
+                self._starter.start()
+            except RuntimeError:  # late in the interpreter's shutdown
+                self._connect(0.0)
+        finally:
+            self._lock.release()
+
+    def _connect(self, delay: float) -> None:
+        if delay and self._hurry.acquire(timeout=delay) and self._cancelled:
+            return
+        try:
+            for name in _BACKGROUND:
+                import_module(name)
+            session = self.session
+            if self.settings.trace_enabled:
+                if self._reporter is None:
+                    from stardust_auto.protocol.reporting import Reporter
+
+                    tracer = self.tracer
+                    self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
+                self._reporter.start()
+            else:
+                session.start()
+        except Exception as error:  # noqa: BLE001 - the program goes on untraced; it may even be ending
+            import logging
+
+            logging.getLogger("stardust_auto").warning("stardust: cannot start: %s: %s", type(error).__name__, error)
+        finally:
+            self._connected.release()
+
+    def _before_fork(self) -> None:
+        starter = self._starter
+        if starter is not None and starter.is_alive():
+            self._cancelled = True
+            self._push_on()
+            starter.join(_PATIENCE)
+
+    def _after_fork_in_parent(self) -> None:
+        if self._cancelled and not self._connected.locked():
+            self._cancelled = False  # it was past waiting, and came to its end
+        if self._cancelled and self._starter is not None and not self._starter.is_alive():
+            self._stop_waiting()
+            self.tracer.expect_first_record()
+            return
+        worker = sys.modules.get("stardust_auto.protocol.worker")
+        if self._started and worker is not None and not worker.process_worker().running:
+            self._stalled = True
+            self.tracer.expect_first_record()
+
+    def _push_on(self) -> None:
+        if self._hurry.locked():
+            self._hurry.release()
+
+    def _wait_connected(self, timeout: float) -> bool:
+        self._push_on()
+        if not self._connected.acquire(timeout=max(timeout, 0.0)):
+            return False
+        self._connected.release()
+        return True
+
+    def flush(self, timeout: float = EXIT_BUDGET) -> bool:
+        """Report what is counted so far, within ``timeout`` seconds; whether all of it arrived."""
+        deadline = time.monotonic() + timeout
+        if self._used:
+            self.start()
+        if not self._started or not self._wait_connected(timeout) or self._reporter is None:
+            return False
+        return self._reporter.flush(max(deadline - time.monotonic(), 0.0))
+
+    def end(self, timeout: float = EXIT_BUDGET) -> bool:
+        """The process ends: report, log out and stop the session, whoever else uses it, within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        if not self._used:
+            return True
+        self.start()
+        self._started = False
+        if not self._wait_connected(timeout) or self._session is None:
+            return False
+        return self._session.stop(max(deadline - time.monotonic(), 0.0))
+
+    def stop(self, timeout: float = EXIT_BUDGET) -> bool:
+        """Report, and log out unless others use the session, within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        arrived = self.flush(timeout)
+        if self._started and self._wait_connected(deadline - time.monotonic()):
+            self._start_over()
+            session, reporter = self._session, self._reporter
+            self._session = self._reporter = None
+            if session is not None:
+                if reporter is not None:
+                    session.remove_task(reporter)
+                session.release(max(deadline - time.monotonic(), 0.1))
+        return arrived
+
+
+_default: Channel | None = None
+
+
+def default_channel() -> Channel | None:
+    """The channel of this activated process; ``None`` where the agent is not active."""
+    return _default
+
+
+def set_default_channel(channel: Channel | None) -> Channel | None:
+    """Make ``channel`` the process's own; returns the one before. For the agent and the test kit."""
+    global _default
+    before, _default = _default, channel
+    return before
