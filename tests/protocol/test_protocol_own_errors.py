@@ -30,14 +30,14 @@ class Broken:
     name = "broken"
 
     def run(self) -> float | None:
-        raise ZeroDivisionError("secret-9d2e is in here\nand a second line")
+        raise ZeroDivisionError("hush-hush-word is in here\nand a second line")
 
     def finish(self, deadline: float) -> None:
         """Nothing."""
 
 
 def test_an_error_of_ours_arrives_with_the_start_and_the_stop(server: FaultyServer, new_session: NewSession) -> None:
-    session = new_session(server.url, secret="secret-9d2e")
+    session = new_session(server.url, secret="hush-hush-word")
     session.start()
     server.wait_for("app/postevents")
     session.add_task(Broken())

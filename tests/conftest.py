@@ -1,0 +1,5 @@
+"""For every test: secrets stay secret (``privacy_guard.py``)."""
+
+from __future__ import annotations
+
+pytest_plugins = ["privacy_guard"]
