@@ -50,7 +50,7 @@ def run(tmp_path: Path, statements: Iterable[str]) -> str:
     (tmp_path / "test_it.py").chmod(0o600)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "privacy_guard", "--rootdir", str(tmp_path), "test_it.py"]
     command += ["--basetemp", str(tmp_path / "base")]
-    environ = {"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin"}
+    environ = {"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     with open(tmp_path / "output", "w+") as output:
         os.chmod(tmp_path / "output", 0o600)
         code = subprocess.call(command, cwd=tmp_path, env=environ, stdout=output, timeout=60)
