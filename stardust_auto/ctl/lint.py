@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
+from stardust_auto.config.keys import DELIMITER, normalise
 from stardust_auto.config.schema import FieldNode, tree_of, unknown_keys
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def warnings(settings: type[BaseSettings], raw: RawSnapshot) -> Iterator[str]:
     tree = tree_of(settings)
     for node in tree.walk():
         yield from _of_field(node)
+    yield from _twins(tree)
     view = raw.view(str(settings.model_config.get("stardust_key_prefix") or ""))
     for key in unknown_keys(tree, view.origins):
         yield f'key "{key}" of the center belongs to no field'
@@ -47,6 +49,25 @@ def ignored(source: StardustSource) -> Iterator[str]:
     """Fields marked ``Local`` that the center has a value for."""
     for path in source.ignored:
         yield f"{path}: is marked Local, so the value in the center is not used"
+
+
+def _twins(tree: FieldNode) -> Iterator[str]:
+    """Fields that one key of the center fills both, through an alias or because two spellings are one key there."""
+    spellings: dict[FieldNode, set[str]] = {}
+    owners: dict[str, FieldNode] = {}
+    told: set[tuple[FieldNode, FieldNode]] = set()
+    for node in tree.walk():
+        above = spellings.get(node.parent, set()) if node.parent is not None and node.parent.name else {""}
+        own = {normalise(DELIMITER.join(map(str, path))) for path in node.accepts}
+        spellings[node] = {f"{head}{DELIMITER}{tail}" if head else tail for head in above for tail in own}
+        if node.local:
+            continue
+        for key in sorted(spellings[node]):
+            other = owners.setdefault(key, node)
+            if other is not node and (other, node) not in told:
+                told.add((other, node))
+                shown = key.replace(DELIMITER, ":")
+                yield f'{node.dotted}: the key "{shown}" of the center fills {other.dotted} too; give one of them another name'
 
 
 def _of_field(node: FieldNode) -> Iterator[str]:

@@ -16,7 +16,8 @@ from stardust_auto.config.build import Built, build
 from stardust_auto.config.errors import ConfigError
 from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
 from stardust_auto.ctl.errors import CtlError, UsageError
-from stardust_auto.ctl.target import Target, find_app_target
+from stardust_auto.ctl.target import Target, find_app_target, read_environment
+from stardust_auto.environment import parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,15 +57,29 @@ class Program:
 
 
 def find_program(spec: str, server: str | None, app: str | None, scope: str | None) -> Program:
-    """The class of ``spec`` and its place: option, then the class's own ``stardust_*`` options, then the environment."""
+    """The class of ``spec`` and its place, found as the program itself finds it.
+
+    Option, then environment, then the class's own ``stardust_server`` and ``stardust_scope``: where a program runs is the
+    deployment's to say. Which application's map it reads is the class's, so ``stardust_app`` outranks ``STARDUST_APP_ID``.
+    """
     settings = load_class(spec)
     config = settings.model_config
-    target = find_app_target(
-        server or _text(config.get("stardust_server")),
-        app or _text(config.get("stardust_app")),
-        scope if scope is not None else _text(config.get("stardust_scope")),
-    )
-    return Program(settings, target)
+    outside = read_environment()
+    if server is None and not outside.servers:
+        server = _own_server(settings)
+    if scope is None and not outside.scope:
+        scope = _text(config.get("stardust_scope"))
+    return Program(settings, find_app_target(server, app or _text(config.get("stardust_app")), scope))
+
+
+def _own_server(settings: type[BaseSettings]) -> str | None:
+    given = _text(settings.model_config.get("stardust_server"))
+    if given is not None:
+        try:
+            parse_servers(given)
+        except ValueError as exc:
+            raise UsageError(f"stardust_server {given!r} of {settings.__name__} cannot be used: {exc}") from None
+    return given
 
 
 def with_scope(program: Program, scope: str) -> Program:
