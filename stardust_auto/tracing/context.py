@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stardust_auto.tracing.local_trace import LocalTrace
     from stardust_auto.tracing.span import Span
 
 
 class SpanContext:
     """A parent that is not a live span of this process: read from a header, or carried into another thread. Immutable."""
 
-    __slots__ = ("flag", "span_id", "trace_id")
+    __slots__ = ("_trace", "flag", "span_id", "trace_id")
 
     span_id: str
     trace_id: str
     flag: int
-    #: What a live span has here: the trace whose spans are kept together.
-    _trace = None
+    #: The trace whose spans are kept together, for a parent of this process.
+    _trace: LocalTrace | None
 
-    def __init__(self, trace_id: str, span_id: str, flag: int = 0) -> None:
+    def __init__(self, trace_id: str, span_id: str, flag: int = 0, trace: LocalTrace | None = None) -> None:
         object.__setattr__(self, "trace_id", trace_id)
         object.__setattr__(self, "span_id", span_id)
         object.__setattr__(self, "flag", flag)
+        object.__setattr__(self, "_trace", trace)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"SpanContext is immutable; {name} cannot be set")

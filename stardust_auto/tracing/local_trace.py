@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.tracing.context import SpanContext
+
 if TYPE_CHECKING:
     from stardust_auto.tracing.span import Span
 
@@ -20,23 +22,23 @@ MOST_EXTRA = 1000
 class LocalTrace:
     """Shared by the spans of one trace in this process; changed under the tracer's lock only."""
 
-    __slots__ = ("kept", "left_out", "room", "root", "waiting", "wanted")
+    __slots__ = ("ended", "kept", "left_out", "root", "waiting", "wanted")
 
     def __init__(self, root: int) -> None:
         #: Span id of the span that the trace began with here.
         self.root = root
         self.kept = 0
         self.left_out = 0
-        #: How many more calls may wait.
-        self.room = MOST_IN_TRACE
         #: Something in it is kept, so the rest of it is wanted too.
         self.wanted = False
+        #: Its root has ended: nothing waits any more.
+        self.ended = False
         #: What samples will be made of, in the order in which the calls ended.
         self.waiting: list[tuple[Any, ...]] = []
 
     def release(self) -> list[tuple[Any, ...]]:
-        """The waiting calls; nothing waits any more, and what comes later does not begin to."""
-        waiting, self.waiting, self.room = self.waiting, [], 0
+        """The waiting calls; what comes later does not begin to wait."""
+        waiting, self.waiting, self.ended = self.waiting, [], True
         return waiting
 
     def mark(self, root: Span) -> None:
@@ -44,3 +46,11 @@ class LocalTrace:
         if self.left_out:
             note = f"({self.left_out} more calls of this trace were counted but not kept)"
             root.tag = f"{root.tag or root.describe()}\r\n{note}"
+
+
+def trace_of(parent: Any, *, begun: bool = True) -> LocalTrace | None:
+    """The trace that ``parent`` belongs to. A live root opens it with the first span below it, if one has ``begun``."""
+    trace: LocalTrace | None = parent._trace
+    if trace is None and begun and not isinstance(parent, SpanContext):
+        trace = parent._trace = LocalTrace(parent._span_id)
+    return trace

@@ -42,7 +42,7 @@ class Span:
     # Filled in by Tracer.begin.
     _tracer: Tracer | None
     _generation: int
-    _trace: LocalTrace
+    _trace: LocalTrace | None
     _trace_id: int | str
     _span_id: int
     _parent_id: int | str

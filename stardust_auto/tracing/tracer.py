@@ -16,7 +16,7 @@ from stardust_auto.tracing.context import SUPPRESSED, SpanContext, Suppressed, c
 from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator
-from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace
+from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, trace_of
 from stardust_auto.tracing.naming import operation_name
 from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import Span
@@ -109,22 +109,22 @@ class Tracer:
         bits = self.ids.bits
         # Filled in here and not by an __init__ of its own: this is the one constructor that every request pays for.
         span: Any = object.__new__(kind)
-        span_id = span._span_id = bits(64) or 1
+        span._span_id = bits(64) or 1
         if parent is None or parent is SUPPRESSED:
             flag = 0
             span._trace_id = bits(128) or 1
             span._parent_id = 0
-            span._trace = LocalTrace(span_id)
+            span._trace = None
         elif isinstance(parent, Span):
             flag = parent.flag
             span._trace_id = parent._trace_id
             span._parent_id = parent._span_id
-            span._trace = parent._trace
+            span._trace = parent._trace or trace_of(parent)
         else:
             flag = parent.flag
             span._trace_id = parent.trace_id
             span._parent_id = parent.span_id
-            span._trace = LocalTrace(span_id)
+            span._trace = parent._trace
         if not flag:
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
@@ -167,6 +167,7 @@ class Tracer:
         error: BaseException | str | None = None,
         value: int = 0,
         span: Span | None = None,
+        ended: int = 0,
     ) -> None:
         """Count one finished call. Never raises, never waits.
 
@@ -174,43 +175,73 @@ class Tracer:
             start: :attr:`now` just before the call.
             describe: makes the tag from ``args``; only called when a sample is kept.
             span: the call's own span; without one (nothing ran under the call) ids are made for a sample that is kept.
+            ended: when it ended, for one that could not be counted then.
         """
-        duration = self.now() - start
+        # In one piece: each further function would be paid for by every call. What stands in functions happens to few of them.
+        end = ended or self.now()
+        duration = end - start
         lock = self._lock
         if lock.acquire(False):
             try:
-                self._count(name, duration, parent, describe, args, error, value, span)
-                if self._pending:
-                    self._drain()
+                builder = self._builders.get(name)
+                if builder is None:
+                    builder = self._new_builder(name)
+                if duration < 0:
+                    duration = 0
+                if duration <= LONGEST_NS and self.enabled:
+                    total = builder.total = builder.total + 1
+                    builder.cost_ns += duration
+                    if duration > builder.max_ns:
+                        builder.max_ns = duration
+                    if duration < builder.min_ns or total == 1:
+                        builder.min_ns = duration
+                    if value:
+                        builder.value += value
+                    if parent is None:
+                        if error is not None or total <= self.max_samples or duration > self._timeout_ns:
+                            self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                    else:
+                        trace = parent._trace
+                        if error is not None or parent.flag or total <= self.max_samples or duration > self._timeout_ns:
+                            self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                        elif trace is None:
+                            if span is None:  # the first call under this span
+                                self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                        elif trace.wanted or (span is not None and span._span_id == trace.root):
+                            self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                        elif len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
+                            trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
+                        else:
+                            trace.left_out += 1
             except Exception:  # noqa: BLE001 - a fault of ours must not reach the application; it is counted
                 self.dropped["fault"] += 1
             finally:
                 lock.release()
+            if self._pending and not ended:
+                self._fold_pending()
         elif len(self._pending) < _PENDING_LIMIT:
-            self._pending.append((name, duration, parent, describe, args, error, value, span))
+            self._pending.append((name, start, parent, describe, args, error, value, span, end))
         else:
             self.dropped["pending"] += 1
         if self._untouched:
             self._first_record()
-        if error is not None:
+        if error is not None and not ended:
             self._count_error(error, start, parent)
 
-    def close(self, span: Span) -> None:
-        """Count a finished :class:`Span`."""
-        if span._generation == self.generation:
-            self.record(span.name, span._start, span, None, (), span._error, span.value, span)
-
-    def _drain(self) -> None:
+    def _fold_pending(self) -> None:
+        """Count what found the lock taken."""
         pending = self._pending
-        while True:
+        for _ in range(len(pending)):  # what finds it taken again goes to the end of the queue
             try:
                 call = pending.popleft()
             except IndexError:
                 return
-            self._count(*call)
+            self.record(*call)
 
-    def _count(
+    def _consider(
         self,
+        builder: SpanBuilder,
+        end: int,
         name: str,
         duration: int,
         parent: Any,
@@ -220,32 +251,18 @@ class Tracer:
         value: int,
         span: Span | None,
     ) -> None:
-        if duration > LONGEST_NS or not self.enabled:
-            return
-        builder = self._builders.get(name)
-        if builder is None:
-            builder = self._new_builder(name)
-        if duration < 0:
-            duration = 0
-        total = builder.total = builder.total + 1
-        builder.cost_ns += duration
-        if duration > builder.max_ns:
-            builder.max_ns = duration
-        if duration < builder.min_ns or total == 1:
-            builder.min_ns = duration
-        if value:
-            builder.value += value
+        """Decide whether a call that is counted becomes a sample, now or with the rest of its trace."""
         flagged = parent is not None and parent.flag
         if error is None:
             most = self.max_samples
-            keep = total <= most or (total <= 10 * most and (flagged or duration > self._timeout_ns))
+            keep = builder.total <= most or (builder.total <= 10 * most and (flagged or duration > self._timeout_ns))
         else:
             errors = builder.errors = builder.errors + 1
             most = self.max_errors
             keep = errors <= most or (errors <= 10 * most and flagged)
         if builder.excluded:
             return
-        trace = None if parent is None else parent._trace
+        trace = None if parent is None else trace_of(parent, begun=span is None)
         if trace is not None:
             if span is not None and span._span_id == trace.root:
                 keep = self._end_trace(trace, span, keep)
@@ -259,13 +276,12 @@ class Tracer:
                 trace.kept += 1
                 self._extra += 1
                 keep = True
-            elif trace.room and error is None:  # an exception that waits would keep its frames alive
-                trace.room -= 1
-                trace.waiting.append((self.now(), name, duration, parent, describe, args, error, value, span))
-            else:
+            elif error is None and len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
+                trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
+            else:  # also an exception: what waits would keep its frames alive
                 trace.left_out += 1
         if keep:
-            self._keep_sample(builder, self.now(), name, duration, parent, describe, args, error, value, span)
+            self._keep_sample(builder, end, name, duration, parent, describe, args, error, value, span)
 
     def _end_trace(self, trace: LocalTrace, root: Span, keep: bool) -> bool:
         """The last span of a trace here: what waited is kept if the root or anything in it is."""
@@ -277,6 +293,7 @@ class Tracer:
             if builder is not None and self._extra < MOST_EXTRA:
                 self._extra += 1
                 self._keep_sample(builder, *call)
+        trace.wanted = True  # for a call that a thread of this trace ends later
         trace.mark(root)
         if not keep:
             self._extra += 1
@@ -328,10 +345,10 @@ class Tracer:
 
     def take(self) -> list[SpanBuilder]:
         """The builders of the period that ends now; counting goes on in new ones."""
+        self._fold_pending()
         if not self._lock.acquire(timeout=1.0):
             return []
         try:
-            self._drain()
             builders, self._builders = self._builders, {}
             self._extra = 0
         finally:
