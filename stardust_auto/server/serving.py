@@ -85,7 +85,13 @@ class Server(uvicorn.Server):
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
-    """False for what uvicorn takes for a fault: an upgrade that we answer with HTTP 200 (protocol.md §12.1, 4)."""
+    """False for what uvicorn takes for a fault, an upgrade that we answer with HTTP 200 (protocol.md §12.1, 4), and for traffic.
+
+    Of each socket it writes the address at INFO, every header and frame at DEBUG, and with them the tokens of the programs.
+    """
+    form = str(record.msg)
+    if (record.levelno <= logging.DEBUG and form.startswith(("<", ">"))) or '"WebSocket %s"' in form:
+        return False
     return "without completing handshake" not in record.getMessage()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from socket import create_connection
@@ -41,6 +42,17 @@ def test_ping_pong_exactly(platform: Platform) -> None:
         with pytest.raises(TimeoutError):
             socket.recv(0.05)
         assert socket.ping().wait(5)  # protocol ping, protocol pong
+
+
+def test_no_token_in_the_log(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    caplog.set_level(logging.WARNING, "websockets.client")  # the test's own
+    token = platform.login()
+    for query in (False, True):
+        with notify(platform, token, query=query) as socket:
+            socket.send("Ping")
+            assert socket.recv(5) == "Pong"
+    assert token not in caplog.text
 
 
 def test_a_publish_is_pushed_at_once_without_a_ping_before(platform: Platform) -> None:
