@@ -132,11 +132,11 @@ class Apps:
             app = self.create(name, display_name=display_name)
         if not app.enabled:
             raise CallError(403, f"应用[{app.name}]已禁用，禁止登录")
-        issued: str | None = None
-        if not self._enrolled(secret):
-            issued = self._issue(app.id)
-            if issued is None:
-                self.check(app, secret)
+        issued = self._issue(app.id)
+        if self._enrolled(secret):
+            issued = None  # it needs no other; but an application in use must not be open to the first stranger either
+        elif issued is None:
+            self.check(app, secret)
         with self._database.write() as db:
             db.execute(
                 "UPDATE app SET last_login = :now, version = CASE WHEN :version <> '' THEN :version ELSE version END, "
