@@ -37,7 +37,7 @@ Runs COMMAND (python app.py, gunicorn shop:app, ...) with tracing and remote set
   --help         this text
   --             end of the options; what follows is the command
 
-Every other setting is a STARDUST_* variable: see docs/architecture.md.
+Every other setting is a STARDUST_* variable: see README.md.
 """
 
 #: Options with a value and the variables that they set.
