@@ -6,6 +6,7 @@ Behind each object is a channel (``channel.py``): its own, or in an activated pr
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.channel import EXIT_BUDGET, Channel, default_channel
@@ -158,10 +159,11 @@ class StardustClient(PlatformCalls, _Sdk):
             )
         )
         self._config: ConfigClient | None = None
+        self._following: Callable[[], None] | None = None
 
     @property
     def config(self) -> ConfigClient:
-        """The configuration client, made on first use.
+        """The configuration client; the one that ``live(Settings)`` also has, where both read the same place.
 
         Raises:
             RuntimeError: this client was made with ``enable_config=False``.
@@ -169,24 +171,34 @@ class StardustClient(PlatformCalls, _Sdk):
         if not self._settings.config_enabled:
             raise RuntimeError("this client has enable_config=False")
         if self._config is None:
-            from stardust_auto.config import ConfigClient
+            from stardust_auto.config.shared import client_for
 
-            self._config = ConfigClient(scope=self._settings.scope or None, session=self.session)
+            self._config = client_for(self._settings)
         return self._config
 
     def start(self) -> None:
         """As described in the base class; also begins to follow the settings unless they are disabled."""
         super().start()
-        if self._settings.config_enabled:
-            self.config.start()
+        if self._settings.config_enabled and self._following is None:
+            from stardust_auto.config import events, shared
+
+            _ = self.session  # with this object's own names, before the shared client asks for one
+            self._following = (
+                (lambda: None) if self._shared else events.trace_publishes(self.tracer, self.config.app_id)
+            )
+            shared.use_client(self.config).start()
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
         """As described in the base class; the settings stay readable, as they were last."""
         with ExitStack() as stack:
             stack.callback(super().stop, timeout)
             self._leave()
-            if self._config is not None:
-                self._config.stop()
+            if self._following is not None and self._config is not None:
+                from stardust_auto.config.shared import release_client
+
+                stack.callback(release_client, self._config)
+                stack.callback(self._following)
+                self._following = None
 
     def get_config(self, key: str, default: str | None = None) -> str | None:
         """The value of ``key``, or ``default``."""
@@ -206,7 +218,12 @@ class StardustClient(PlatformCalls, _Sdk):
 
     def on_config_change(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         """Call ``callback`` after each change of the settings; usable as a decorator."""
-        self.config.on_change(callback)
+
+        @wraps(callback)
+        def told(values: dict[str, str]) -> Any:
+            return callback(values) if self._following is not None else None  # the shared client may live on
+
+        self.config.on_change(told)
         return callback
 
     @property

@@ -30,6 +30,10 @@ class Agent:
         self.summary = boot.summary_wanted()
         self.channel = Channel(settings, keep_totals=self.summary)
         self.channel.tracer.on_first_record = self._begin
+        if settings.config_enabled:
+            from stardust_auto.config import events
+
+            events.trace_publishes(self.channel.tracer)
         self.life = ProcessLife(self._end, EXIT_BUDGET)
 
     def _begin(self) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from stardust_auto.config import hints
+from stardust_auto.config import events, hints
 from stardust_auto.config.cache import DiskCache
 from stardust_auto.config.dispatch import Dispatcher
 from stardust_auto.config.keys import normalise
@@ -91,7 +91,11 @@ class ConfigClient:
     def from_settings(cls, settings: AgentSettings) -> ConfigClient:
         """The client for these settings; they are complete, the environment adds nothing."""
         return cls(
-            settings.servers, settings.app_id, settings.secret, settings.scope or None, cache_dir=settings.cache_dir
+            settings.servers or None,
+            settings.app_id,
+            settings.secret,
+            settings.scope or None,
+            cache_dir=settings.cache_dir,
         )
 
     def _empty(self) -> RawSnapshot:
@@ -168,6 +172,7 @@ class ConfigClient:
             if session is None:
                 return
             session.remove_task(self)
+            events.forget(self)
             if self._owns_session:
                 self._session = None
         if self._owns_session:
@@ -272,6 +277,7 @@ class ConfigClient:
     def subscribe(self, listener: Listener) -> None:
         with self._lock:
             self._listeners = [*self._listeners, listener]
+        events.forget(self)  # from now on the version counts that a class has accepted
 
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
@@ -349,6 +355,7 @@ class ConfigClient:
 
     def apply(self, fetched: RawSnapshot, sequence: int) -> None:
         """Make ``fetched`` the state, tell everybody and keep it on disk, unless a newer request was answered before."""
+        start = time.perf_counter_ns()
         with self._lock:
             if sequence <= self._applied:
                 return
@@ -360,6 +367,7 @@ class ConfigClient:
         if self.last_error:
             self.last_error = ""
             logger.warning("configuration of %s is refreshed again: %s", self.app_id, fetched.label)
+        changed = fetched.content_hash != before.content_hash and before.origin != "none"
         moved = fetched.content_hash != before.content_hash or fetched.version != before.version
         if moved and before.origin != "none":
             self._schedule.settle()
@@ -370,6 +378,8 @@ class ConfigClient:
         if fetched.next_publish != before.next_publish or fetched.version != before.version:
             offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
             self._schedule.plan_publish(fetched.next_publish, time.time(), offset)
+        if not self._listeners:
+            events.use_untyped(self, before if changed else None, fetched, start)
         accepted = True
         for listener in self._listeners:
             accepted = listener(fetched) and accepted
@@ -378,7 +388,7 @@ class ConfigClient:
         if self._cache is not None and accepted and (moved or first) and self._changed_on_disk(fetched):
             self._cache.store(fetched)
             self._cached = fetched
-        if fetched.content_hash != before.content_hash and before.origin != "none":
+        if changed:
             self._notify(fetched.values)
 
     def _changed_on_disk(self, fetched: RawSnapshot) -> bool:

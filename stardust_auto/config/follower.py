@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config import shared
+from stardust_auto.config import events, shared
 from stardust_auto.config.dispatch import Dispatcher
 from stardust_auto.config.errors import InvalidSettings
 from stardust_auto.config.holder import SnapshotHolder
@@ -70,6 +70,7 @@ class Follower(Generic[T]):
             self._snapshot = self._holder.settings
             self._closed = True
             self._deadline = None
+        events.forget(self._holder)
         if feed is not None:
             feed.unsubscribe(self._offer)
             if self._given is None:

@@ -108,6 +108,7 @@ class SnapshotHolder(Generic[T]):
             built = self.built
             if not force and built is not None and raw.content_hash == built.raw.content_hash:
                 self.built = replace(built, raw=raw)
+                events.use(self, raw)
                 self.rejected = self.rejection = None
                 return True
             if not force and self.rejected is not None and self.rejected[1] == raw.content_hash:
@@ -170,6 +171,7 @@ class SnapshotHolder(Generic[T]):
         self.built = built
         self.rejected = self.rejection = None
         self.settings = settings
+        events.use(self, built.raw)
         self._report(built, before)
         self._published(settings)
 

@@ -71,11 +71,16 @@ def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
 def shared_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
     """The process's client for this class; not started yet. ``None`` without a configured server."""
     settings = agent_settings(settings_cls)
-    if settings is None:
-        return None
-    from stardust_auto.config.client import ConfigClient
+    return client_for(settings) if settings is not None else None
 
-    key = (settings.servers, settings.app_id, settings.secret, settings.scope, settings.cache_dir)
+
+def client_for(settings: AgentSettings) -> ConfigClient:
+    """The process's client for these settings, the same one for every caller; not started yet."""
+    from stardust_auto.config.client import ConfigClient
+    from stardust_auto.environment import program_name
+
+    app_id = settings.app_id or program_name()
+    key = (settings.servers, app_id, settings.secret, settings.scope, settings.cache_dir)
     with _lock:
         client = _clients.get(key)
         if client is None:
@@ -86,14 +91,18 @@ def shared_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
 def take_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
     """:func:`shared_client` for a handle, which gives it back with :func:`release_client`."""
     client = shared_client(settings_cls)
-    if client is not None:
-        with _lock:
-            _users[id(client)] = _users.get(id(client), 0) + 1
+    return use_client(client) if client is not None else None
+
+
+def use_client(client: ConfigClient) -> ConfigClient:
+    """Count one more user of a shared client, who gives it back with :func:`release_client`."""
+    with _lock:
+        _users[id(client)] = _users.get(id(client), 0) + 1
     return client
 
 
 def release_client(client: Feed) -> None:
-    """A handle is closed; with the last one the client stops."""
+    """A handle or an SDK client is closed; with the last one the shared client stops."""
     with _lock:
         left = _users.get(id(client), 1) - 1
         _users[id(client)] = left

@@ -40,6 +40,10 @@ def make_sample(
         else:
             trace_id, parent_id = parent.trace_id, parent.span_id
         tag = describe(*args) if describe is not None else ""
+    room = tracer.max_tag_length
+    note = ""
+    if tracer.request_note and span is not None and span.is_request:
+        note = f"\r\n{tracer.request_note}"[:room]
     start = end - duration
     start_ms = start // _NS
     return Sample(
@@ -50,7 +54,7 @@ def make_sample(
         start_time=start_ms,
         end_time=start_ms + (duration + _NS // 2) // _NS,
         value=value,
-        tag=str(tag)[: tracer.max_tag_length],
+        tag=str(tag)[: room - len(note)] + note,
         flag=1,
         error="" if error is None else error_text(error),
         duration_ns=duration,

@@ -39,6 +39,9 @@ class Span:
         "value",
     )
 
+    #: Whether it is a request that the program answers.
+    is_request = False
+
     # Filled in by Tracer.begin.
     _tracer: Tracer | None
     _generation: int

@@ -66,6 +66,8 @@ class Tracer:
         self.max_errors = 10
         self.timeout = 5000
         self.max_tag_length = 1024
+        #: A last line for the tag of each sampled request, such as the version of the settings in use.
+        self.request_note = ""
         self.excludes: tuple[str, ...] = ()
         #: Called once in each process, when its first call is recorded.
         self.on_first_record: Callable[[], None] | None = None
@@ -108,7 +110,7 @@ class Tracer:
             parent = current_span.get()
         bits = self.ids.bits
         # Filled in here and not by an __init__ of its own: this is the one constructor that every request pays for.
-        span: Any = object.__new__(kind)
+        span = kind()
         span._span_id = bits(64) or 1
         if parent is None or parent is SUPPRESSED:
             flag = 0
@@ -207,8 +209,11 @@ class Tracer:
                         elif trace is None:
                             if span is None:  # the first call under this span
                                 self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
-                        elif trace.wanted or (span is not None and span._span_id == trace.root):
+                        elif trace.wanted:
                             self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                        elif span is not None and span._span_id == trace.root:  # nothing in it is worth keeping
+                            trace.ended = True
+                            trace.waiting.clear()
                         elif len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
                             trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
                         else:
