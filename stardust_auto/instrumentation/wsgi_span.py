@@ -24,6 +24,8 @@ class RequestSpan(Span):
 
     __slots__ = ("complete", "environ", "inherited", "start_response", "status")
 
+    is_request = True
+
     #: Set where a framework knows that its body is not made piece by piece.
     complete: bool | None
     environ: dict[str, Any]
