@@ -521,3 +521,10 @@ def test_status_and_repr(server: FaultyServer, new_session: NewSession) -> None:
     assert session.status.state == "online"
     assert session.status.client_id == "me-1"
     assert "planted" not in f"{session!r}{session.status!r}{vars(session)!r}{vars(session._connection)!r}"
+
+
+def test_who_logs_in_says_its_name_version_and_node(server: FaultyServer, new_session: NewSession) -> None:
+    session = new_session(server.url, app_name="The shop", version="v7-rc1", node_code="node7")
+    session.call("App/Ping", {})
+    login = server.of("app/login")[0].body
+    assert (login["AppName"], login["Version"], login["NodeCode"]) == ("The shop", "7.0", "node7")
