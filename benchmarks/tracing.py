@@ -2,7 +2,8 @@
 
     python benchmarks/tracing.py [--turns 40] [--only sqlite] [--json]
 
-Each turn runs every workload in all three ways, in changing order, inside a running request. The figures are differences of the
+Each turn runs every workload in all three ways, in changing order: calls inside a running request, requests on their own. The
+figures are differences of the
 lower quartiles of all turns, as CPU time of the calling thread: what other programs on the machine do to its caches only adds. What
 counts is the ratio. Needs the ``test`` extra.
 """
@@ -54,20 +55,23 @@ while True:
 
 
 class Workload:
-    """One operation in three variants. ``replaced``: (owner, attribute, floor's wrapper) put in place for the floor."""
+    """One operation in three variants.
 
-    def __init__(self, name, count, budget, ratio, make, replaced=()):
+    ``replaced``: (owner, attribute, floor's wrapper) put in place for the floor. ``inside``: runs in a request; else it is one.
+    """
+
+    def __init__(self, name, count, budget, ratio, make, replaced=(), inside=True):
         self.name, self.count, self.budget, self.ratio = name, count, budget, ratio
-        self.replaced = replaced
+        self.replaced, self.inside = replaced, inside
         self.calls = {}
         for variant in (BARE, OURS, FLOOR):
-            with active(variant, replaced):
+            with active(variant, replaced, inside):
                 self.calls[variant] = make(variant)
         self.costs = {BARE: [], OURS: [], FLOOR: []}
 
     def turn(self, variant):
         call = self.calls[variant]
-        with active(variant, self.replaced):
+        with active(variant, self.replaced, self.inside):
             for _ in range(max(self.count // 4, 70)):
                 call()
             start = time.thread_time_ns()
@@ -77,18 +81,18 @@ class Workload:
 
 
 @contextlib.contextmanager
-def active(variant, replaced=()):
-    """Patches of ``variant`` in place, and a request running."""
+def active(variant, replaced=(), inside=True):
+    """Patches of ``variant`` in place, and ``inside`` a running request or not."""
     if variant == OURS:
         for name in ("requests", "urllib3", "sqlite3", "redis", "wsgi"):
             registry.enable(name)
         request = tracer.begin("/benchmark", None)
-        token = current_span.set(request)
+        token = current_span.set(request if inside else None)
     elif variant == FLOOR:
         originals = [(owner, attribute, vars(owner)[attribute]) for owner, attribute, _ in replaced]
         for owner, attribute, wrap in replaced:
             setattr(owner, attribute, wrap(vars(owner)[attribute]))
-        token = floor.current.set((1, 2))
+        token = floor.current.set((1, 2) if inside else None)
     try:
         yield
     finally:
@@ -253,9 +257,9 @@ def main():
                 [(redis.client.Pipeline, "execute", floor.redis_pipeline)],
             ),
             ("requests GET", 120, 20, 1.3, http_get(port), [(requests.Session, "send", floor.requests_send)]),
-            ("Flask request", 600, 6, 1.5, flask_request(False), ()),
-            ("Flask request with a query", 600, 10, 1.4, flask_request(True), ()),
-            ("bare WSGI under wsgiref", 2000, 2.5, 1.4, bare_wsgi, ()),
+            ("Flask request", 600, 6, 1.5, flask_request(False), (), False),
+            ("Flask request with a query", 600, 10, 1.4, flask_request(True), (), False),
+            ("bare WSGI under wsgiref", 2000, 2.5, 1.4, bare_wsgi, (), False),
         ]
         workloads = [Workload(*plan) for plan in plans if options.only in plan[0]]
         gc.freeze()

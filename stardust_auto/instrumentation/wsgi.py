@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import operator
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
 
 from stardust_auto.instrumentation import wsgi_routes
 from stardust_auto.instrumentation.contract import Integration
@@ -28,8 +30,7 @@ _FRAMEWORKS: dict[str, tuple[str, tuple[tuple[str, str, str, Any], ...]]] = {
     "flask.app": (
         "Flask",
         (
-            ("flask.ctx", "RequestContext", "match_request", wsgi_routes.flask),
-            ("flask.app", "Flask", "handle_exception", wsgi_routes.failed(1)),
+            ("flask.app", "Flask", "handle_exception", wsgi_routes.flask),
             ("werkzeug.wrappers.response", "Response", "__call__", wsgi_routes.werkzeug),
         ),
     ),
@@ -53,12 +54,14 @@ def _entry(patches: Patches) -> Callable[[Any], Any]:
     """Wrapper of a framework's ``__call__(self, environ, start_response)``."""
 
     def make(plain: Any) -> Any:
-        return functools.wraps(plain)(responder(patches, plain, 3))
+        return functools.wraps(plain)(responder(patches, plain))
 
     return make
 
 
-_ENTRY_CODE = responder(None, len, 3).__code__  # type: ignore[arg-type] # only the code that all of them share is wanted
+# Calls its first argument with the others; in C where there is such a function.
+_call: Any = getattr(operator, "call", lambda application, *args: application(*args))
+_ENTRY_CODE: Any = getattr(responder(cast("Any", None), _call), "__code__", None)
 
 
 def traced_application(patches: Patches, app: Any) -> Any:
@@ -68,7 +71,12 @@ def traced_application(patches: Patches, app: Any) -> Any:
     code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
     if code is _ENTRY_CODE or (code is not None and code.co_flags & 0x80):
         return app
-    return responder(patches, app, 2)
+    return under_spans(patches, app)
+
+
+def under_spans(patches: Patches, app: Any) -> Callable[..., Any]:
+    """What a server may call in place of ``app``."""
+    return MethodType(responder(patches, _call), app)
 
 
 def _server(patches: Patches, position: int, keyword: str) -> Callable[[Any], Any]:
@@ -104,7 +112,7 @@ def _patch_wsgiref(module: ModuleType, patches: Patches) -> None:
         def run(self: Any, application: Any) -> Any:
             pair = last[0]
             if pair[0] is not application:
-                pair = last[0] = (application, responder(patches, application, 2))
+                pair = last[0] = (application, under_spans(patches, application))
             return plain(self, pair[1])
 
         return run

@@ -41,8 +41,21 @@ _GROUP = re.compile(r"\(\?P<(\w+)>(?:[^()\\]|\\.|\[[^\]]*\])*\)")
 class _ServerNames(PathNames):
     """Names by path until the route is known; ``""`` for a static file."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._routes: dict[str, str] = {}
+
     def make(self, key: str) -> str:
-        return "" if key.lower().endswith(_STATIC) else super().make(key)
+        if key.lower().endswith(_STATIC):
+            return ""
+        name = super().make(key)
+        return self._routes.get(name, name)
+
+    def learn(self, path: str, name: str) -> None:
+        """Begin with ``name`` next time, for ``path`` and for what looks like it: another number is likely the same route."""
+        if len(self) < 1024:
+            self[path] = name
+        self._routes[super().make(path)] = name
 
 
 class _RouteNames(NameCache):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES, SERVER_NAMES
+from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES
 from stardust_auto.instrumentation.wsgi_span import KEY, RequestSpan
 from stardust_auto.tracing.context import current_span
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stardust_auto.instrumentation.patches import Patches
+
+_current: Any = current_span.get
 
 
 def after(find: Any) -> Callable[[Patches, Any], Any]:
@@ -41,16 +43,9 @@ def after(find: Any) -> Callable[[Patches, Any], Any]:
 
 def name_request(patches: Patches, environ: dict[str, Any], route: str) -> None:
     """Name the span of ``environ``, if it has one, by ``route``."""
-    span, tracer = environ.get(KEY), patches.tracer
-    if span is None or tracer is None:
-        return
-    script = environ.get("SCRIPT_NAME")
-    name = ROUTE_NAMES[script + route if script else route]
-    if span.name != name:
-        tracer.rename(span, name, span.inherited)
-        path = environ.get("PATH_INFO") or "/"
-        if len(SERVER_NAMES) < 1024:
-            SERVER_NAMES[script + path if script else path] = name  # the right name from the start, next time
+    span = environ.get(KEY)
+    if span is not None and patches.tracer is not None:
+        span.rename(route)
 
 
 def django(_self: Any, args: tuple[Any, ...], result: Any) -> tuple[dict[str, Any], str | None]:
@@ -74,36 +69,50 @@ def pyramid(_self: Any, args: tuple[Any, ...], _result: Any) -> tuple[dict[str, 
     return args[0].environ, getattr(route, "pattern", None)
 
 
-def flask(patches: Patches, plain: Any) -> Any:
-    """Wrapper of ``RequestContext.match_request``: in one piece, since every request passes here."""
+def werkzeug(patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``Response.__call__``, where Flask's route is known, and whether the body is complete.
 
-    @functools.wraps(plain)
-    def match_request(self: Any) -> Any:
-        result = plain(self)
-        try:
-            request = self.request
-            rule = request.url_rule
-            if rule is not None:
-                environ = request.environ
-                if KEY in environ and (environ[KEY].name != ROUTE_NAMES[rule.rule] or environ.get("SCRIPT_NAME")):
-                    name_request(patches, environ, rule.rule)
-        except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
-            patches.fault(fault)
-        return result
-
-    return match_request
-
-
-def werkzeug(_patches: Patches, plain: Any) -> Any:
-    """Wrapper of ``Response.__call__``: a response whose body is a list ends with its hand-over to the server."""
+    One wrapper for both, in one piece, since every request passes here. A response whose body is a list ends with its hand-over to
+    the server.
+    """
 
     @functools.wraps(plain)
     def __call__(self: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807 - it is one
-        if type(self.response) is list and KEY in environ:
-            environ[KEY].complete = True
+        span = environ.get(KEY)
+        if span is not None:
+            try:
+                if type(self.response) is list:
+                    span.complete = True
+                request = environ.get("werkzeug.request")
+                if request is not None:
+                    rule = getattr(request, "url_rule", None)
+                    if rule is not None and span.name != ROUTE_NAMES[rule.rule]:
+                        span.rename(rule.rule)
+            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                patches.fault(fault)
         return plain(self, environ, start_response)
 
     return __call__
+
+
+def flask(patches: Patches, plain: Any) -> Any:
+    """Wrapper of ``Flask.handle_exception(error)``: the error, and the route of a request that may end without a response."""
+
+    @functools.wraps(plain)
+    def handle_exception(self: Any, e: Any) -> Any:
+        span = _current()
+        if type(span) is RequestSpan and isinstance(e, BaseException):
+            span.set_error(e)
+            try:
+                request = span.environ.get("werkzeug.request")
+                rule = getattr(request, "url_rule", None)
+                if rule is not None:
+                    span.rename(rule.rule)
+            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                patches.fault(fault)
+        return plain(self, e)
+
+    return handle_exception
 
 
 def failed(position: int) -> Callable[[Patches, Any], Any]:
@@ -112,7 +121,7 @@ def failed(position: int) -> Callable[[Patches, Any], Any]:
     def make(_patches: Patches, plain: Any) -> Any:
         @functools.wraps(plain)
         def handle(*args: Any, **kwargs: Any) -> Any:
-            span = current_span.get()
+            span = _current()
             if type(span) is RequestSpan and len(args) > position:
                 error = args[position]
                 error = error[1] if isinstance(error, tuple) and len(error) > 1 else error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.wsgi_body import follow
-from stardust_auto.instrumentation.wsgi_names import SERVER_NAMES, VERDICTS, inbound
+from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES, SERVER_NAMES, VERDICTS, inbound
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.records import WsgiRequest
 from stardust_auto.tracing.span import Span
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from stardust_auto.instrumentation.patches import Patches
 
+_current: Any = current_span.get
+_enter: Any = current_span.set
+_leave: Any = current_span.reset
 #: The only key that is added to ``environ``, while the request runs: a wrapper inside a wrapper finds the span there.
 KEY = "stardust_auto.span"
 
@@ -38,6 +41,16 @@ class RequestSpan(Span):
         write = self.start_response(*args, **kwargs)
         self.status = args[0] if args else kwargs.get("status")
         return write
+
+    def rename(self, route: str) -> None:
+        """Take the name of the framework's ``route``, below where the application is mounted."""
+        environ, tracer = self.environ, self._tracer
+        script = environ.get("SCRIPT_NAME")
+        name = ROUTE_NAMES[script + route if script else route]
+        if tracer is not None and self.name != name:
+            tracer.rename(self, name, self.inherited)
+            path = environ.get("PATH_INFO") or "/"
+            SERVER_NAMES.learn(script + path if script else path, name)
 
     def end(self, error: BaseException | str | None = None) -> None:
         """End with what the status says (protocol.md §5.6): 404 is not counted, 400 and above 404 are errors."""
@@ -65,24 +78,23 @@ class RequestSpan(Span):
         ).tag()
 
 
-def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[..., Any]:
-    """Stands for ``app``, which takes ``size`` arguments, the last two being ``environ`` and ``start_response``.
+def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Stands for ``plain``, the ``__call__(self, environ, start_response)`` of an application.
 
     No span where there is one already or none is wanted: static files, WebSockets, our own traffic. Written in one piece, since each
     further function would be paid for by every request.
     """
 
-    def respond(*args: Any, **kwargs: Any) -> Any:
+    def respond(self: Any, environ: Any, start_response: Any) -> Any:
         tracer = patches.tracer
-        if tracer is None or len(args) != size or kwargs:
-            return app(*args, **kwargs)
-        environ = args[-2]
+        if tracer is None:
+            return plain(self, environ, start_response)
         span = None
         try:
             path = environ.get("PATH_INFO") or "/"
             script = environ.get("SCRIPT_NAME")
             name = SERVER_NAMES[script + path if script else path]
-            parent: Any = current_span.get()
+            parent: Any = _current()
             if (
                 name
                 and parent is not SUPPRESSED
@@ -96,33 +108,39 @@ def responder(patches: Patches, app: Callable[..., Any], size: int) -> Callable[
                     or "HTTP_TRACEID" in environ
                 ):
                     parent = inbound(environ) or parent
-                span = tracer.begin(name, parent, RequestSpan)
+                environ[KEY] = span = tracer.begin(name, parent, RequestSpan)
                 span.inherited = 0 if parent is None else parent.flag
                 span.environ = environ
                 span.status = span.complete = None
-                span.start_response = args[-1]
-                environ[KEY] = span
+                span.start_response = start_response
         except Exception as fault:  # noqa: BLE001 - our own code, or a server with an odd environ; counted
             patches.fault(fault)
         if span is None:
-            return app(*args)
-        token = current_span.set(span)
+            return plain(self, environ, start_response)
+        token = _enter(span)
         try:
-            body = app(environ, span.started) if size == 2 else app(args[0], environ, span.started)
+            body = plain(self, environ, span.started)
         except BaseException as error:
             span.end(error)
             raise
         finally:
-            current_span.reset(token)
+            _leave(token)
         try:
             if "CONTENT_LENGTH" in environ:
                 length = environ["CONTENT_LENGTH"]
                 if length and length.isdigit():
                     span.value = int(length[:18])
-            if type(body) is list or type(body) is tuple:
+            kind = type(body)
+            if kind is list or kind is tuple:
                 span.value += len(body[0]) if len(body) == 1 else sum(map(len, body))
             elif not span.complete:
                 return follow(body, span, environ.get("wsgi.file_wrapper"))
+            if VERDICTS[span.status] is span._error is None and span._generation == tracer.generation:
+                # What end() does when all went well, without the further call.
+                span._tracer = None
+                environ.pop(KEY, None)
+                tracer.record(span.name, span._start, span, None, (), None, span.value, span)
+                return body
         except Exception as fault:  # noqa: BLE001 - our own code, or a body that is none; counted
             patches.fault(fault)
         span.end()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 _NS = 1_000_000
 #: Longer spans are discarded by the platform's own client (protocol.md §5.4, finish rule 1).
 LONGEST_NS = 3_600_000 * _NS
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class SpanBuilder:
         self.errors = 0
         self.cost_ns = 0
         self.max_ns = -1
-        self.min_ns = -1
+        self.min_ns = _NEVER
         self.value = 0
         self.samples: list[Sample] = []
         self.error_samples: list[Sample] = []
@@ -107,7 +108,7 @@ class SpanBuilder:
     @property
     def min_cost(self) -> int:
         """Shortest duration in milliseconds; -1 while nothing is counted."""
-        return self.min_ns // _NS if self.min_ns >= 0 else -1
+        return self.min_ns // _NS if self.min_ns < _NEVER else -1
 
     def added_to(self, total: OperationTotal | None) -> OperationTotal:
         """``total`` and this period together."""

@@ -59,7 +59,7 @@ class Tracer:
         self.now = now
         self.wall = wall
         self.keep_totals = keep_totals
-        self.enabled = True
+        self._longest = LONGEST_NS
         self._operator = operator or TracePolicy()
         self.period = 60
         self.max_samples = 1
@@ -92,6 +92,15 @@ class Tracer:
         self.generation += 1
         self.ids.reseed()
         self._start_over()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether calls are counted."""
+        return self._longest >= 0
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        self._longest = LONGEST_NS if on else -1
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
@@ -190,12 +199,12 @@ class Tracer:
                     builder = self._new_builder(name)
                 if duration < 0:
                     duration = 0
-                if duration <= LONGEST_NS and self.enabled:
+                if duration <= self._longest:
                     total = builder.total = builder.total + 1
                     builder.cost_ns += duration
                     if duration > builder.max_ns:
                         builder.max_ns = duration
-                    if duration < builder.min_ns or total == 1:
+                    if duration < builder.min_ns:
                         builder.min_ns = duration
                     if value:
                         builder.value += value
