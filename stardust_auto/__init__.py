@@ -1,6 +1,8 @@
 """Automatic tracing and typed, hot-reloading settings for Python on a Stardust platform.
 
 All names are imported on first use (PEP 562): ``import stardust_auto`` alone costs next to nothing.
+
+PYTEST_DONT_REWRITE: we bring a pytest plugin, so in an activated process pytest would warn that this module came before it.
 """
 
 from __future__ import annotations

@@ -9,13 +9,12 @@
         assert captured.calls("redis:SET") == 1
         assert not captured.errors
 
-No server, no thread, no network of ours. For pytest there are the fixtures ``stardust_capture`` and ``stardust_server``
-(``pytest_plugins = ["stardust_auto.testing"]`` in your conftest).
+No server, no thread, no network of ours. :func:`offline` is the same for settings: a configuration center in memory. pytest has
+``stardust_capture``, ``stardust_config`` and ``stardust_server`` as fixtures (``pytest_plugin.py``); they need no import.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,13 @@ from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from stardust_auto.config.offline import OfflineCenter
     from stardust_auto.server import EmbeddedServer
     from stardust_auto.tracing.builder import OperationTotal, Sample
 
-__all__ = ["Captured", "CountingClock", "CountingIds", "capture", "memory_server"]
+__all__ = ["Captured", "CountingClock", "CountingIds", "capture", "memory_server", "offline"]
 
 #: 2026-01-01 00:00:00 UTC in nanoseconds: when every captured test begins.
 _BEGINNING = 1_767_225_600_000_000_000
@@ -178,18 +178,14 @@ def memory_server(**settings: Any) -> Iterator[EmbeddedServer]:
         yield server
 
 
-# Only where pytest is at work: the kit itself does not need it.
-if TYPE_CHECKING or "pytest" in sys.modules:
-    import pytest
+@contextmanager
+def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCenter]:
+    """Within the block every ``live`` handle and every ``Settings()`` reads this map in memory instead of a center.
 
-    @pytest.fixture
-    def stardust_capture() -> Iterator[Captured]:
-        """:func:`capture` around the test."""
-        with capture() as captured:
-            yield captured
+    ``publish`` and ``update`` of what it gives are what a publish in the center is; when they return, callbacks have run. Handles that
+    were made with a ``client`` of their own stay with it.
+    """
+    from stardust_auto.config.offline import offline as without_center
 
-    @pytest.fixture
-    def stardust_server() -> Iterator[EmbeddedServer]:
-        """:func:`memory_server` around the test."""
-        with memory_server() as server:
-            yield server
+    with without_center(values) as center:
+        yield center

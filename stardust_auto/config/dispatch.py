@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Dispatcher:
-    """An ordered queue of calls with a short-lived daemon thread."""
+    """An ordered queue of calls with a short-lived daemon thread; ``by_hand`` without one: :meth:`drain` then runs them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.by_hand = False
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -35,7 +36,7 @@ class Dispatcher:
         """Run ``function(*args)`` soon. Without a thread (the interpreter ends, or threads are off) it runs here."""
         with self._condition:
             self._jobs.append((function, args))
-            if self._thread is not None or self._start():
+            if self.by_hand or self._thread is not None or self._start():
                 return
         self._work()
 
@@ -52,6 +53,8 @@ class Dispatcher:
         """Wait until everything submitted so far has run."""
         if self._thread is threading.current_thread():
             return False
+        if self.by_hand:
+            self._work()
         with self._condition:
             return self._condition.wait_for(lambda: not self._jobs and self._thread is None, timeout)
 
@@ -94,8 +97,11 @@ def _run_async(result: Any, loop: asyncio.AbstractEventLoop | None, function: Ca
 
     waiter = wait()
     if loop is None:
-        asyncio.run(waiter)
-        return
+        try:
+            loop = asyncio.get_running_loop()  # where there is no thread for callbacks, this may be inside of one
+        except RuntimeError:
+            asyncio.run(waiter)
+            return
     try:
         asyncio.run_coroutine_threadsafe(waiter, loop)
     except RuntimeError:

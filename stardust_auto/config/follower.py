@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_settings import BaseSettings
@@ -14,7 +15,7 @@ from stardust_auto.config.errors import InvalidSettings
 from stardust_auto.config.holder import SnapshotHolder
 from stardust_auto.config.schema import tree_of
 from stardust_auto.config.snapshot import EMPTY, RawSnapshot
-from stardust_auto.config.subscriptions import Subscriptions
+from stardust_auto.config.subscriptions import Subscription, Subscriptions
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from stardust_auto.config.feed import Feed
 
 T = TypeVar("T", bound=BaseSettings)
+#: Every handle of this process, for tests that want them all to begin anew.
+handles: weakref.WeakSet[Follower[Any]] = weakref.WeakSet()
 
 
 class Follower(Generic[T]):
@@ -52,6 +55,7 @@ class Follower(Generic[T]):
         self._closed = False
         self._reset()
         after_fork_in_child(self._reset_in_child)
+        handles.add(self)
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
@@ -62,6 +66,11 @@ class Follower(Generic[T]):
         if not self._closed:
             self._snapshot = None
         self._deadline = None
+
+    @property
+    def follows_the_process(self) -> bool:
+        """Whether values come from the process's own client, not from one that was passed."""
+        return self._given is None
 
     def close(self) -> None:
         """Stop following the center. The last settings stay readable; ``start`` follows again."""
@@ -75,6 +84,20 @@ class Follower(Generic[T]):
             feed.unsubscribe(self._offer)
             if self._given is None:
                 shared.release_client(feed)
+
+    def start_over(self, kept: tuple[Subscription[T], ...] | None = None) -> tuple[Subscription[T], ...]:
+        """Forget every state, so that the next read loads anew. With ``kept`` only those callbacks stay; returns those there were."""
+        self.close()
+        with self._lock:
+            self._holder = self._holder.empty()
+            self._snapshot = None
+            self._closed = self._dispatcher.by_hand = False
+            return self._subscriptions.start_over(kept)
+
+    def finish_callbacks(self, feed: Feed) -> None:
+        """Run what ``feed`` has caused, where no thread does it."""
+        if self._feed is feed:
+            self._dispatcher.drain()
 
     def _first(self, timeout: float, *, again: bool = False) -> T:
         self._holder.parse_command_line()
@@ -101,6 +124,7 @@ class Follower(Generic[T]):
         with self._lock:
             if self._feed is None:
                 self._feed = self._given if self._given is not None else shared.take_client(self._settings_cls)
+                self._dispatcher.by_hand = self._feed is not None and self._feed is shared.offline
                 if self._feed is not None:
                     self._feed.declare(node.remote_key for node in tree_of(self._settings_cls).leaves())
                     self._feed.subscribe(self._offer)

@@ -59,6 +59,12 @@ class SnapshotHolder(Generic[T]):
         self.lock = threading.RLock()
         self._building = False
 
+    def empty(self) -> SnapshotHolder[T]:
+        """A holder of the same class and arguments, without any state."""
+        other = SnapshotHolder(self.settings_cls, self._init, self._published)
+        other._cli, other._cli_parsed = self._cli, self._cli_parsed
+        return other
+
     def parse_command_line(self) -> None:
         """Parse the command line, once, in the thread that reads first: ``--help`` and bad arguments end the process there."""
         with self.lock:

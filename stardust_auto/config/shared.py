@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.config.client import ConfigClient
     from stardust_auto.config.feed import Feed
+    from stardust_auto.config.memory import MemoryClient
     from stardust_auto.environment import AgentSettings
 
 START_TIMEOUT = 3.0
@@ -29,6 +30,8 @@ _users: dict[int, int] = {}
 _deadlines: weakref.WeakKeyDictionary[ConfigClient, float] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 _warned: set[str] = set()
+#: In tests: the center in memory that stands for every other (``offline.py``).
+offline: MemoryClient | None = None
 
 
 def _reset_in_child() -> None:
@@ -88,8 +91,10 @@ def client_for(settings: AgentSettings) -> ConfigClient:
         return client
 
 
-def take_client(settings_cls: type[BaseSettings]) -> ConfigClient | None:
+def take_client(settings_cls: type[BaseSettings]) -> Feed | None:
     """:func:`shared_client` for a handle, which gives it back with :func:`release_client`."""
+    if offline is not None:
+        return offline
     client = shared_client(settings_cls)
     return use_client(client) if client is not None else None
 
@@ -116,6 +121,8 @@ def first_snapshot(settings_cls: type[BaseSettings]) -> RawSnapshot:
     Raises:
         ConfigUnavailable: policy ``fail`` without an answer, ``cache`` without an answer and without a disk copy.
     """
+    if offline is not None:
+        return offline.snapshot
     client = shared_client(settings_cls)
     if client is None:
         return EMPTY

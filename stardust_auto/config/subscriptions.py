@@ -109,6 +109,14 @@ class Subscriptions(Generic[T]):
             if entry.seen is None:
                 entry.seen = settings
 
+    def start_over(self, entries: tuple[Subscription[T], ...] | None = None) -> tuple[Subscription[T], ...]:
+        """Nobody has seen anything yet. With ``entries`` only these are left; returns those there were."""
+        before = self._entries
+        self._entries = before if entries is None else entries
+        for entry in self._entries:
+            entry.seen = None
+        return before
+
     def stale(self, settings: T) -> bool:
         return any(entry.seen is not settings for entry in self._entries)
 

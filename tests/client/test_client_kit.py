@@ -114,7 +114,7 @@ def test_fixtures_for_pytest(tmp_path: Path) -> None:
         "def test_server(stardust_server):\n"
         "    assert urllib.request.urlopen(stardust_server.url + '/console/').status == 200\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "stardust_auto.testing", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "stardust_auto.pytest_plugin", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines()[-1].startswith("2 passed"), done.stdout
 

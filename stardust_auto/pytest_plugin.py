@@ -1,0 +1,46 @@
+"""Fixtures for pytest, there as soon as the package is installed. Nothing is imported before a test asks for one of them.
+
+* ``stardust_config``: a configuration center in memory; every ``live`` handle and ``Settings()`` reads it. No network, no thread.
+* ``stardust_capture``: what the test's own calls leave in the traces.
+* ``stardust_server``: a whole Stardust server in this process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stardust_auto.config.offline import OfflineCenter
+    from stardust_auto.server import EmbeddedServer
+    from stardust_auto.testing import Captured
+
+
+@pytest.fixture
+def stardust_config() -> Iterator[OfflineCenter]:
+    """:func:`stardust_auto.testing.offline` around the test."""
+    from stardust_auto.testing import offline
+
+    with offline() as center:
+        yield center
+
+
+@pytest.fixture
+def stardust_capture() -> Iterator[Captured]:
+    """:func:`stardust_auto.testing.capture` around the test."""
+    from stardust_auto.testing import capture
+
+    with capture() as captured:
+        yield captured
+
+
+@pytest.fixture
+def stardust_server() -> Iterator[EmbeddedServer]:
+    """:func:`stardust_auto.testing.memory_server` around the test."""
+    from stardust_auto.testing import memory_server
+
+    with memory_server() as server:
+        yield server
