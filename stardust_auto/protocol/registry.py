@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
@@ -11,7 +12,7 @@ from stardust_auto.protocol.messages import ServiceInstance, ServiceQuery, Servi
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from stardust_auto.protocol.messages import Command
     from stardust_auto.protocol.session import Session
@@ -46,7 +47,7 @@ class ServiceRegistry:
         self._leaving: deque[ServiceRegistration] = deque()
         self._watched: dict[str, tuple[ServiceQuery, list[Listener]]] = {}
         self._known: dict[str, Instances] = {}
-        self._complaint = ""
+        self._complaints: dict[str, str] = {}
 
     def register(
         self,
@@ -128,32 +129,51 @@ class ServiceRegistry:
             self._repeat()
         except Unavailable as error:
             logger.debug("stardust: registry: %s", error)  # the session wakes this task when the server is back
-        except StardustError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                logger.warning("stardust: the registry refuses: %s", error)
         return min(_LONGEST_PERIOD, float(self._session.period))
 
     def _repeat(self) -> None:
-        session = self._session
+        self._send_withdrawals()
+        for name, registration in tuple(self._offered.items()):
+            with self._complaining(name):
+                self._session.call("App/RegisterService", self._signed(registration), timeout=_CALL_TIMEOUT)
+        for name, (query, _) in tuple(self._watched.items()):
+            with self._complaining(name):
+                instances = self._ask(query, _CALL_TIMEOUT)
+                _, listeners = self._watched.get(name, (query, []))
+                if listeners and instances != self._known.get(name):  # nobody who has let go meanwhile is told
+                    self._known[name] = instances
+                    for listener in listeners:
+                        self._tell(listener, instances)
+
+    def _send_withdrawals(self) -> None:
         while self._leaving:
-            self._withdraw(self._leaving[0], _CALL_TIMEOUT)
+            with self._complaining(self._leaving[0].service_name or ""):
+                self._withdraw(self._leaving[0], _CALL_TIMEOUT)
             self._leaving.popleft()
-        for registration in tuple(self._offered.values()):
-            session.call("App/RegisterService", self._signed(registration), timeout=_CALL_TIMEOUT)
-        for name, (query, listeners) in tuple(self._watched.items()):
-            instances = self._ask(query, _CALL_TIMEOUT)
-            if instances != self._known.get(name):
-                self._known[name] = instances
-                for listener in listeners:
-                    self._tell(listener, instances)
+
+    @contextmanager
+    def _complaining(self, name: str) -> Iterator[None]:
+        """One service that is refused is said once, and does not stop the others. What is unavailable is so for all."""
+        try:
+            yield
+        except Unavailable:
+            raise
+        except StardustError as error:
+            if self._complaints.get(name) != str(error):
+                self._complaints[name] = str(error)
+                logger.warning("stardust: the registry refuses service %s: %s", name, error)
+        else:
+            self._complaints.pop(name, None)
 
     def finish(self, deadline: float) -> None:  # noqa: ARG002 - calls are bounded by the stopping session
-        """Withdraw what was offered."""
+        """Withdraw what was offered. What does not get through now, the server forgets after five minutes."""
         self._leaving.extend(self._offered.values())
         self._offered.clear()
-        while self._leaving:
-            self._withdraw(self._leaving.popleft(), _CALL_TIMEOUT)
+        try:
+            self._send_withdrawals()
+        except Unavailable as error:
+            logger.debug("stardust: registry: %s", error)
+            self._leaving.clear()
 
     def _begin(self) -> None:
         self._session.add_task(self)

@@ -137,3 +137,49 @@ def test_no_longer_watched(server: FaultyServer, new_session: NewSession, instan
     registry.unwatch("stock", listeners[1])
     registry.resolve("stock")
     assert server.count("app/resolveservice") == asked + 1
+
+
+@pytest.mark.usefixtures("instances")
+def test_one_service_that_is_refused_does_not_stop_the_others(
+    server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.period = 1
+    refused = ("disabled", "watched")
+
+    def answer(handler: Any) -> None:
+        if handler.call_body["ServiceName"] in refused:
+            handler.reply(None, 403, "disabled")
+        else:
+            handler.reply([])
+
+    for path in ("app/registerservice", "app/resolveservice", "app/unregisterservice"):
+        server.answers[path] = answer
+    session = new_session(server.url)
+    registry = session.registry
+    found = threading.Event()
+    registry.register("disabled", "http://*:1")
+    registry.register("shop", "http://*:2")
+    registry.watch("watched", lambda instances: None)
+    registry.watch("stock", lambda instances: found.set())
+    assert found.wait(5)
+    server.wait_for("app/registerservice", 6)
+    registry.leave(["disabled", "shop"])
+    server.wait_for("app/unregisterservice", 2)
+    assert {call.body["ServiceName"] for call in server.of("app/registerservice")} == {"disabled", "shop"}
+    session.stop()
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        f"stardust: the registry refuses service {name}: code 403: disabled" for name in ("disabled", "watched")
+    ]
+
+
+@pytest.mark.usefixtures("instances")
+def test_a_server_that_is_gone_when_services_leave(
+    server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = new_session(server.url)
+    session.registry.register("shop", "http://*:1")
+    server.wait_for("app/registerservice")
+    server.close()
+    session.stop()
+    assert [record.getMessage() for record in caplog.records if "registry" in record.getMessage()] == []
