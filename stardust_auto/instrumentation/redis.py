@@ -10,7 +10,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.contract import Integration
-from stardust_auto.instrumentation.redis_record import cluster_stack, record_command, record_pipeline
+from stardust_auto.instrumentation.redis_names import BY_POOL
+from stardust_auto.instrumentation.redis_record import (
+    cluster_stack,
+    describe,
+    describe_command,
+    record_command,
+    record_pipeline,
+)
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
@@ -34,7 +41,16 @@ def _command(patches: Patches, plain: Any) -> Any:
         except BaseException as error:
             record_command(patches, self, args, start, parent, error)
             raise
-        record_command(patches, self, args, start, parent, None)
+        try:
+            # What record_command() does for a server and a command that are known, without the further calls.
+            names = BY_POOL[id(self.connection_pool)][1]
+            name = names[args[0]]
+        except Exception:  # noqa: BLE001 - whatever it is, the long way knows what to do
+            name = None
+        if type(name) is str:
+            tracer.record(name, start, parent, describe_command, (names.address, args))
+        else:
+            record_command(patches, self, args, start, parent, None)
         return result
 
     return execute_command
@@ -78,7 +94,12 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
-        tolerant = not args[0] if args else "raise_on_error" in kwargs and not kwargs["raise_on_error"]
+        if not args and not kwargs and (known := BY_POOL.get(id(getattr(self, "connection_pool", None)))) is not None:
+            # What record_pipeline() does for a server that is known, without the further call.
+            names = known[1]
+            tracer.record(names["PIPELINE"], start, parent, describe, (names.address, stack), None, len(stack))
+            return result
+        tolerant = not args[0] if args else not kwargs.get("raise_on_error", True)
         record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
         return result
 
@@ -104,7 +125,7 @@ def _async_pipeline(patches: Patches, plain: Any) -> Any:
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
-        tolerant = not args[0] if args else "raise_on_error" in kwargs and not kwargs["raise_on_error"]
+        tolerant = not args[0] if args else not kwargs.get("raise_on_error", True)
         record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
         return result
 

@@ -20,7 +20,7 @@ def record_command(patches: Patches, client: Any, args: tuple[Any, ...], start: 
         if tracer is not None:
             known = BY_POOL.get(id(getattr(client, "connection_pool", None)))
             names = known[1] if known is not None else names_of(client)
-            tracer.record(names.name(args), start, parent, describe, (names.address, (args,)), error)
+            tracer.record(names.name(args), start, parent, describe_command, (names.address, args), error)
     except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
         patches.fault(fault)
 
@@ -50,6 +50,11 @@ def cluster_stack(pipeline: Any) -> Any:
     """The queued commands of a cluster's pipeline (from redis-py 6 on they are kept by its strategy)."""
     strategy = getattr(pipeline, "_execution_strategy", None)
     return pipeline.command_stack if strategy is None else strategy.command_queue
+
+
+def describe_command(address: str, args: tuple[Any, ...]) -> str:
+    """The tag of one command."""
+    return describe(address, (args,))
 
 
 def describe(address: str, commands: Iterable[Any], failed: int = 0, conflict: bool = False) -> str:

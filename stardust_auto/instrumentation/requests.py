@@ -40,7 +40,7 @@ def _send(patches: Patches, plain: Any) -> Any:
                 headers = request.headers
                 store = getattr(
                     headers, "_store", None
-                )  # requests' own mapping: asking it raises and catches a KeyError
+                )  # of requests' own mapping: to ask it raises and catches a KeyError
                 span.own_context = "traceparent" in store if type(store) is OrderedDict else has_traceparent(headers)
                 body = request.body
                 if type(body) is bytes or type(body) is str:

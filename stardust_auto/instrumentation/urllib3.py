@@ -86,7 +86,12 @@ def _endheaders(patches: Patches, plain: Any) -> Any:
                 rule = patches.propagation
                 direct = getattr(self, "proxy", None) is None
                 if not span.own_context and rule is not None and rule.allows(self.host if direct else _host(self)):
-                    self.putheader("traceparent", span.traceparent)
+                    trace = span._trace_id
+                    if type(trace) is int and getattr(self, "_HTTPConnection__state", "") == "Request-started":
+                        # The bytes that putheader() would make in this state, at a third of its cost.
+                        self._output(b"traceparent: 00-%032x-%016x-0%d" % (trace, span._span_id, span.flag & 1))
+                    else:
+                        self.putheader("traceparent", span.traceparent)
             except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
                 patches.fault(fault)
         return plain(self, *args, **kwargs)
