@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -17,11 +16,14 @@ from stardust_auto.config.errors import ConfigUnavailable, InvalidSettings
 from stardust_auto.config.explain import Explanation, explain
 from stardust_auto.config.follower import Follower
 from stardust_auto.config.overrides import nearest
+from stardust_auto.config.paths import path_selector
 from stardust_auto.config.schema import tree_of
 from stardust_auto.config.snapshot import EMPTY
 from stardust_auto.config.status import ConfigStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from stardust_auto.config.feed import Feed
     from stardust_auto.config.settings import OnUnavailable
     from stardust_auto.config.subscriptions import Subscription
@@ -157,10 +159,14 @@ class Live(Follower[T]):
         during a slow one arrive as one (first old, last new). A value that the environment overrides does not change. With ``callback``
         given the result is a subscription; bound methods are then held weakly.
 
+        For dicts whose keys only the center knows the selector may be a dotted path: ``"labels.color"`` gives that value (``None`` without
+        one); ``"labels.*"`` gives two dicts, path to value, of all that changed below, what is new or gone in one of them only.
+
         Raises:
             TypeError: the callback does not take two arguments.
+            KeyError: there is no such path.
         """
-        select = _path_selector(selector) if isinstance(selector, str) else selector
+        select = path_selector(tree_of(self._settings_cls), selector) if isinstance(selector, str) else selector
         if callback is not None:
             return self._subscriptions.add(select, callback, self._snapshot)
 
@@ -264,16 +270,6 @@ class Live(Follower[T]):
         raise TypeError(
             "a Live handle belongs to its process and cannot be pickled or copied: pass config.current instead"
         )
-
-
-def _path_selector(path: str) -> Callable[[Any], Any]:
-    def select(settings: Any) -> Any:
-        value = settings
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
-        return value
-
-    return select
 
 
 def live(

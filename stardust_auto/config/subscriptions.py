@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from stardust_auto.config.diff import same
 from stardust_auto.config.dispatch import call_isolated, log_failure, name_of
 from stardust_auto.config.log import logger
+from stardust_auto.config.paths import PathPattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,8 @@ class Subscription(Generic[T]):
             return
         if same(before, after):
             return
+        if isinstance(self.selector, PathPattern):
+            before, after = self.selector.changes(before, after)
         loop = self.loop or default_loop
         if self.asynchronous and loop is not None and loop.is_closed():
             logger.warning("callback %s dropped: its event loop is closed", name_of(callback))
