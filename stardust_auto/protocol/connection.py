@@ -102,6 +102,12 @@ class Connection:
         #: While the session stops: no call may go on after this moment of the monotonic clock.
         self.deadline: float | None = None
 
+    def abandon(self) -> None:
+        """In a forked child: close the parent's connections here, which its server does not notice."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abandon()
+
     @property
     def online(self) -> bool:
         """Whether the last attempt got through and there is a token."""

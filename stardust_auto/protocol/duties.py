@@ -168,8 +168,13 @@ class PushDuty:
         self._worker = worker
         self._push: Push | None = None
 
+    def abandon(self) -> None:
+        """In a forked child: the parent's socket is not ours to close with a frame."""
+        if self._push is not None:
+            self._push.abandon()
+
     def fresh(self) -> None:
-        """As new, also in a forked child: the parent's socket is not ours to close with a frame."""
+        """As new."""
         self._push = None
 
     @property

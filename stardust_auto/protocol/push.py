@@ -104,6 +104,11 @@ class PushSocket:
             self._judge(ended=not data)
         return texts
 
+    def abandon(self) -> None:
+        """In a forked child: close the descriptor, without a frame and without TLS's good-bye. The parent goes on."""
+        self.loss = Loss.CLOSED
+        self.sock.close()
+
     def close(self, code: int = 1000) -> None:
         """Say good-bye when open, and close."""
         try:
@@ -218,6 +223,12 @@ class Push:
             self._last_seen = self._last_ping = now
             self._host.push_opened()
         return self._keep_alive(connected, now)
+
+    def abandon(self) -> None:
+        """In a forked child: the parent's socket is not ours to close with a frame."""
+        if self._socket is not None:
+            self._socket.abandon()
+            self._socket = None
 
     def close(self) -> None:
         """Close with a frame; nothing is waited for."""

@@ -102,10 +102,16 @@ class Session:
 
     def _after_fork(self) -> None:
         # Only fresh objects: the child logs in as another instance when it starts the session itself.
-        type(self)._shared_lock = threading.RLock()
         self._started = False
         self._desk.fresh()
+        self._connection.abandon()
+        if self._push is not None:
+            self._push.abandon()
         self._start_over()
+
+    @classmethod
+    def _fresh_lock(cls) -> None:
+        cls._shared_lock = threading.RLock()
 
     def _start_over(self) -> None:
         self._greeted = False
@@ -392,6 +398,10 @@ class Session:
                 self._connection.logout(reason)
         except StardustError as error:
             logger.debug("stardust: no good-bye: %s", error)
+
+
+# Also where there is no session yet: another thread may be making the first one.
+after_fork_in_child(Session._fresh_lock)
 
 
 def _free_memory(_command: Command) -> str:

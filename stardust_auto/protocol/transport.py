@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakSet
 
 import requests
 import urllib3
@@ -52,6 +53,8 @@ class Exchange:
     sent: bool = False
 
 
+#: Those that are connected: what a forked child inherits.
+_connections: WeakSet[HTTPConnection] = WeakSet()
 _exchange: ContextVar[Exchange | None] = ContextVar("stardust_exchange", default=None)
 
 
@@ -96,6 +99,10 @@ class _Deadlines(HTTPConnection):
     """Mixed into both kinds of connection: the deadline while connecting, and the moment when all was sent."""
 
     response_class = _Response
+
+    def connect(self) -> None:
+        super().connect()
+        _connections.add(self)
 
     def _new_conn(self) -> socket.socket:
         host = self._dns_host.strip("[]")
@@ -209,8 +216,19 @@ class Transport:
             if _ours not in logger.filters:
                 logger.addFilter(_ours)
 
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors of the parent's connections, without a word on the line and without a lock."""
+        for connection in tuple(_connections):
+            if connection.sock is not None:
+                connection.sock.close()
+
     def close(self) -> None:
-        """Close kept connections."""
+        """Close kept connections, one by one: at exit urllib3 has closed its pools before us, and forgets those used since."""
+        for manager in (self._adapter.poolmanager, *self._adapter.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it is no dict and cannot be iterated over
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
         self._adapter.close()
 
     def call(
