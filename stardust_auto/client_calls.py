@@ -93,7 +93,7 @@ class PlatformCalls:
     def watch_service(self, name: str, listener: Listener, tags: Iterable[str] = ()) -> None:
         """Call ``listener`` with the instances of ``name``: as soon as they are known, then at each change, which the server pushes.
 
-        It is called on the background thread and must be short. Starts the client.
+        It is called on the background thread, at once in the caller's when they are known already, and must be short. Starts the client.
         """
         self.start()
         self.session.registry.watch(name, listener, tags)

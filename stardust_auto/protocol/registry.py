@@ -107,7 +107,7 @@ class ServiceRegistry:
         query, listeners = self._watched.get(name, (ServiceQuery(name, None, None, ",".join(tags) or None), []))
         self._watched[name] = (query, [*listeners, listener])
         if name in self._known:
-            listener(self._known[name])
+            self._tell(listener, self._known[name])
         self._begin()
 
     def unwatch(self, name: str, listener: Listener) -> None:
