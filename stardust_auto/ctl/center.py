@@ -34,18 +34,14 @@ class Item:
     version: int
     comment: str
 
-    @property
-    def after_publish(self) -> str | None:
-        """The value once everything staged is published; None = gone."""
-        return self.new_value if self.pending else self.value
-
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """The rows of one application, and what the server makes of them.
 
-    ``live`` is the map a program of this scope gets now, values of shared applications and resolved references included.
-    ``staged_known`` tells whether unpublished values can be seen at all.
+    ``live`` is the map a program of this scope gets now, values of shared applications and resolved references included;
+    ``staged`` the one that it gets once everything staged is published: ``None`` where unpublished values cannot be seen, or where
+    ``staged_problem`` says why nothing can be published.
     """
 
     app: str
@@ -54,35 +50,23 @@ class Configuration:
     next_version: int
     items: tuple[Item, ...]
     live: Mapping[str, str]
-    staged_known: bool
-
-    def values(self, *, staged: bool = False) -> dict[str, str]:
-        """The map a program of this scope gets; with ``staged`` once everything staged is published.
-
-        Of two rows of a key that of the scope counts, else that without a scope (protocol.md §6.4). Keys are compared without
-        case; those that start with ``_`` are never handed out.
-        """
-        if not staged:
-            return dict(self.live)
-        result = {key.casefold(): (key, value) for key, value in self.live.items()}
-        decided: set[str] = set()
-        for wanted in dict.fromkeys((self.scope.casefold(), "")):
-            for item in self.items:
-                folded = item.key.casefold()
-                if item.scope.casefold() != wanted or item.key.startswith("_") or folded in decided:
-                    continue
-                if item.after_publish is not None:
-                    decided.add(folded)
-                    if item.pending or folded not in result:
-                        result[folded] = (item.key, item.after_publish)
-                elif item.pending:
-                    result.pop(folded, None)
-        return dict(result.values())
+    staged: Mapping[str, str] | None = None
+    staged_problem: str = ""
 
     @property
-    def unresolved(self) -> tuple[str, ...]:
-        """Staged keys whose value refers to other keys: the server resolves that when it is published."""
-        return tuple(item.key for item in self.items if item.pending and "${" in (item.new_value or ""))
+    def staged_known(self) -> bool:
+        """Whether unpublished values can be seen at all."""
+        return self.staged is not None or bool(self.staged_problem)
+
+    def values(self, *, staged: bool = False) -> dict[str, str]:
+        """The map a program of this scope gets; with ``staged`` once everything staged is published, if that can be seen.
+
+        Raises:
+            CtlError: what is staged cannot be published.
+        """
+        if staged and self.staged_problem:
+            raise CtlError(f"what is staged cannot be published: {self.staged_problem}")
+        return dict(self.live if not staged or self.staged is None else self.staged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +98,7 @@ class AdminCenter:
         scope = self._target.scope if scope is None else scope
         data = as_object(self._admin.get(self._path, scope=scope or None))
         rows = data.get("items")
-        live = data.get("effective")
+        live, staged = data.get("effective"), data.get("staged_effective")
         if not isinstance(live, dict):
             raise CtlError(f"no program can read the configuration of {self._target.app}: {data.get('problem')}")
         return Configuration(
@@ -124,7 +108,8 @@ class AdminCenter:
             next_version=as_int(data.get("next_version")),
             items=tuple(_item(row) for row in rows if isinstance(row, dict)) if isinstance(rows, list) else (),
             live={str(key): str(value) for key, value in live.items()},
-            staged_known=True,
+            staged={str(key): str(value) for key, value in staged.items()} if isinstance(staged, dict) else None,
+            staged_problem=as_text(data.get("staged_problem")) or "",
         )
 
     def stage(self, values: Mapping[str, str | None]) -> int:
@@ -185,7 +170,6 @@ class ApplicationCenter:
             as_int(lowered.get("nextversion")),
             items,
             {item.key: item.value for item in items if item.value is not None},
-            staged_known=False,
         )
 
     def stage(self, values: Mapping[str, str | None]) -> int:

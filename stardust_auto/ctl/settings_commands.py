@@ -108,11 +108,11 @@ def check(
 
 def examine(program: Program, configuration: Configuration, *, staged: bool) -> tuple[list[str], list[str]]:
     """Errors and warnings of the program's class against what the center holds."""
-    raw = program.raw(configuration, staged=staged)
     found = list(lint.errors(program.settings))
+    if staged and configuration.staged_problem:
+        return [*found, f"nothing can be published: {configuration.staged_problem}"], []
+    raw = program.raw(configuration, staged=staged)
     hints = list(lint.warnings(program.settings, raw))
-    if staged:
-        hints += [f'key "{key}" refers to other keys and is checked unresolved' for key in configuration.unresolved]
     try:
         built = program.build(raw)
     except InvalidSettings as exc:

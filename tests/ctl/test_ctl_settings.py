@@ -47,12 +47,11 @@ def test_a_required_field_that_is_nowhere_names_variable_and_key(shop: Callable[
 
 
 def test_warnings_fail_only_when_asked_to(shop: Callable[..., Result], program: str) -> None:
-    shop("config", "set", "strange=1", "port=9", "other=${strange}")
+    shop("config", "set", "strange=1", "port=9")
     lax = shop("config", "check", program)
     assert lax.code == 0
     assert 'warning: key "strange" of the center belongs to no field' in lax.out
     assert "warning: port: is marked Local" in lax.out
-    assert 'warning: key "other" refers to other keys' in lax.out
     assert shop("config", "check", program, "--strict").code == 1
 
 
@@ -156,3 +155,29 @@ def test_an_unresolvable_reference_is_not_published(shop: Callable[..., Result],
     assert (result.code, result.out) == (1, "")
     assert "nothing" in result.err
     assert shop("config", "show", program).code == 0
+    check = shop("config", "check", program)
+    assert check.code == 1
+    assert check.out.startswith("error: nothing can be published: ")
+    assert "[nothing]" in check.out
+    for words in (["show", "--staged"], ["explain", "--staged"], ["diff"]):
+        told = shop("config", words[0], program, *words[1:])
+        assert (told.code, told.out) == (1, "")
+        assert told.err.startswith("stardustctl: what is staged cannot be published: ")
+
+
+def test_references_are_checked_as_they_will_be_published(shop: Callable[..., Result], program: str) -> None:
+    shop("config", "set", "base=150", "--publish")
+    shop("config", "set", "discount=${base}")
+    assert (
+        'error: discount from Stardust shop v3 key "discount": Input should be less'
+        in shop("config", "check", program).out
+    )
+    shop("config", "set", "base=15")
+    assert shop("config", "check", program).code == 0
+    shown = shop("config", "show", program, "--staged", "--json").json["values"]
+    assert next(row["value"] for row in shown if row["path"] == "discount") == "15"
+    assert shop("config", "diff", program, "--json").json == {"discount": {"old": "0", "new": "15"}}
+    assert shop("config", "diff", "--json").json["discount"] == {"old": None, "new": "15"}
+    shop("config", "publish", program)
+    shop("config", "set", "base=99")  # not a key of the class, but one that its key refers to
+    assert shop("config", "publish", program).code == 1

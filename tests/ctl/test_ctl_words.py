@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stardust_auto.ctl.center import Configuration, Item
+from stardust_auto.ctl.center import Configuration
 from stardust_auto.ctl.config_commands import compare, diff_versions, parse_assignments, transition
-from stardust_auto.ctl.errors import UsageError
+from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.masking import MASK, masked
 from stardust_auto.ctl.output import clock, count, duration, plain
 from stardust_auto.ctl.target import Target
@@ -59,27 +59,15 @@ def test_values_that_look_secret_are_masked(key: str, value: str | None, shown: 
     assert masked(key, value) == shown
 
 
-def _item(key: str, value: str | None, scope: str = "", new: str | None = None, pending: bool = False) -> Item:
-    return Item(key, scope, value, new, pending, version=0 if value is None else 1, comment="")
-
-
-def test_the_staged_map_lays_staged_rows_over_what_is_live() -> None:
-    items = (
-        _item("A", "2", scope="prod", new="9", pending=True),
-        _item("a", "1", new="8", pending=True),  # protocol.md §6.4: compared without case, the scope's row wins
-        _item("b", "3", scope="dev", new="4", pending=True),
-        _item("c", "4", new="5", pending=True),
-        _item("d", "6", new=None, pending=True),
-        _item("e", None, new="${a}", pending=True),
-        _item("_hidden", None, new="8", pending=True),
-        _item("f", "10", scope="prod", new=None, pending=True),
-        _item("f", "11"),
-    )
-    live = {"A": "2", "c": "4", "d": "6", "f": "10", "shared": "s"}
-    found = Configuration("shop", "Prod", 3, 4, items, live, staged_known=True)
-    assert found.values() == live
-    assert found.values(staged=True) == {"A": "9", "c": "5", "e": "${a}", "f": "11", "shared": "s"}
-    assert found.unresolved == ("e",)
+def test_what_is_staged_where_that_can_be_seen() -> None:
+    blind = Configuration("shop", "prod", 3, 4, (), {"a": "1"})
+    assert (blind.staged_known, blind.values(staged=True)) == (False, {"a": "1"})
+    seeing = Configuration("shop", "prod", 3, 4, (), {"a": "1"}, {"a": "2"})
+    assert (seeing.staged_known, seeing.values(), seeing.values(staged=True)) == (True, {"a": "1"}, {"a": "2"})
+    stuck = Configuration("shop", "prod", 3, 4, (), {"a": "1"}, None, "no such key")
+    assert (stuck.staged_known, stuck.values()) == (True, {"a": "1"})
+    with pytest.raises(CtlError, match="what is staged cannot be published: no such key"):
+        stuck.values(staged=True)
 
 
 def test_differences_ignore_the_case_of_keys_and_show_absent_values() -> None:

@@ -337,6 +337,34 @@ def test_used_and_missed_keys_are_noted(platform: Platform, consumer: Consumer) 
     assert (row["used_keys"], row["missed_keys"]) == ("a,b", "c")
 
 
+def test_the_map_that_a_publish_would_make_for_the_administrator(platform: Platform) -> None:
+    platform.publish("base", shared="s1", also="s2")
+    platform.publish("demo", a="1", b="<${a}>", c="3", d="4")
+    platform.admin("POST", "config/demo/settings", {"quotes": ["base"]})
+
+    def stage(scope: str = "", **items: str | None) -> dict[str, Any]:
+        platform.admin("PUT", "config/demo", {"scope": scope, "items": items})
+        found: dict[str, Any] = platform.admin("GET", f"config/demo?scope={scope}")
+        return found
+
+    found = stage(a="9", c=None, E="${a}-${shared}", _inner="x", also="mine")
+    assert found["staged_effective"] == {
+        "a": "9", "b": "<9>", "d": "4", "E": "9-s1", "shared": "s1", "also": "mine"
+    }  # fmt: skip
+    assert found["effective"] == {"a": "1", "b": "<1>", "c": "3", "d": "4", "shared": "s1", "also": "s2"}
+    found = stage("dev", a="7", d=None)
+    assert (found["staged_effective"]["b"], found["staged_effective"]["d"]) == ("<7>", "4")
+    assert platform.admin("GET", "config/demo")["staged_effective"]["b"] == "<9>"
+    expected = found["staged_effective"]
+    platform.admin("POST", "config/demo/publish", {})
+    found = platform.admin("GET", "config/demo?scope=dev")
+    assert found["effective"] == found["staged_effective"] == expected
+    found = stage(f="${nowhere}")
+    assert found["staged_effective"] is None
+    assert "[nowhere]" in found["staged_problem"]
+    assert (found["problem"], found["effective"]["a"]) == (None, "9")
+
+
 def test_the_effective_map_for_the_administrator(platform: Platform) -> None:
     platform.publish("demo", a="1", b="<${a}>")
     platform.publish("demo", "dev", a="2")

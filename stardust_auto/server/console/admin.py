@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.server.services import Services
     from stardust_auto.server.store.apps import App
+    from stardust_auto.server.store.configs import Configs
     from stardust_auto.server.store.releases import Published
 
 
@@ -164,16 +165,14 @@ def trace(call: AdminCall) -> dict[str, Any]:
 
 
 def config(call: AdminCall) -> dict[str, Any]:
-    """GET config/{app}?scope=: values and what is staged; `effective` is what an instance in that scope gets."""
+    """GET config/{app}?scope=: values and what is staged; `effective` is what an instance in that scope gets,
+    `staged_effective` what it would get after a publish; null, with the `problem` or `staged_problem`, where a reference leads nowhere."""
     app = call.app()
     scope = call.query.get("scope", "")
     store = call.services.store
     state = store.configs.state(app)
-    try:
-        effective: dict[str, str] | None = store.configs.effective(app, scope)
-        problem = None
-    except CallError as exc:
-        effective, problem = None, exc.message
+    effective, problem = _effective(store.configs, app, scope, staged=False)
+    staged_effective, staged_problem = _effective(store.configs, app, scope, staged=True)
     return {
         "app": app.name,
         "scope": scope,
@@ -190,7 +189,16 @@ def config(call: AdminCall) -> dict[str, Any]:
         "items": store.configs.items(app, scope),
         "effective": effective,
         "problem": problem,
+        "staged_effective": staged_effective,
+        "staged_problem": staged_problem,
     }
+
+
+def _effective(configs: Configs, app: App, scope: str, *, staged: bool) -> tuple[dict[str, str] | None, str | None]:
+    try:
+        return configs.effective(app, scope, staged=staged), None
+    except CallError as exc:
+        return None, exc.message
 
 
 def stage_config(call: AdminCall) -> dict[str, Any]:

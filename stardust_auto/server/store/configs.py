@@ -49,8 +49,11 @@ def load_state(db: sqlite3.Connection, app_id: int) -> ConfigApp:
     return _state(row)
 
 
-def load_sources(db: sqlite3.Connection, state: ConfigApp) -> Sources:
-    """What the application draws on: itself, quoted applications (recursively), global ones, and what it may name."""
+def load_sources(db: sqlite3.Connection, state: ConfigApp, *, staged: bool = False) -> Sources:
+    """What the application draws on: itself, quoted applications (recursively), global ones, and what it may name.
+
+    With `staged` its own values are those that a publish of it would make live.
+    """
     states = [
         _state(row)
         for row in db.execute(
@@ -64,7 +67,8 @@ def load_sources(db: sqlite3.Connection, state: ConfigApp) -> Sources:
 
     def load(item: ConfigApp) -> Rows:
         if item.app_id not in rows:
-            rows[item.app_id] = Rows(item.name, _released(db, item.app_id))
+            values = _after_publish if staged and item.app_id == state.app_id else _released
+            rows[item.app_id] = Rows(item.name, values(db, item.app_id))
         return rows[item.app_id]
 
     quoted: list[ConfigApp] = []
@@ -99,14 +103,14 @@ class Configs:
     def _ensure(self, db: sqlite3.Connection, app_id: int) -> None:
         db.execute("INSERT OR IGNORE INTO config_app (app_id, updated) VALUES (?, ?)", (app_id, self._clock()))
 
-    def effective(self, app: App, scope: str) -> dict[str, str]:
-        """The map that an instance gets.
+    def effective(self, app: App, scope: str, *, staged: bool = False) -> dict[str, str]:
+        """The map that an instance gets; with `staged` the one that it would get after a publish.
 
         Raises:
             CallError: 500, a reference that leads nowhere or in a circle.
         """
         with self._database.read() as db:
-            return effective(load_sources(db, load_state(db, app.id)), scope)
+            return effective(load_sources(db, load_state(db, app.id), staged=staged), scope)
 
     def items(self, app: App, scope: str | None = None) -> list[dict[str, Any]]:
         """Values with what is staged; with a scope those of that scope and the unscoped ones."""
@@ -256,6 +260,15 @@ def _check(items: Mapping[str, str | None], scope: str) -> None:
 def _released(db: sqlite3.Connection, app_id: int) -> list[Released]:
     rows = db.execute(
         "SELECT key, scope, value FROM config_item WHERE app_id = ? AND version > 0 ORDER BY id", (app_id,)
+    )
+    return [Released(row["key"], row["scope"], row["value"] or "") for row in rows]
+
+
+def _after_publish(db: sqlite3.Connection, app_id: int) -> list[Released]:
+    rows = db.execute(
+        "SELECT key, scope, CASE staged WHEN ? THEN new_value ELSE value END AS value FROM config_item "
+        "WHERE app_id = ? AND staged <> ? AND (version > 0 OR staged = ?) ORDER BY id",
+        (SET, app_id, DELETE, SET),
     )
     return [Released(row["key"], row["scope"], row["value"] or "") for row in rows]
 
