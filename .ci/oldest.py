@@ -9,5 +9,4 @@ text = Path(__file__).resolve().parent.parent.joinpath("pyproject.toml").read_te
 base = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
 assert base is not None, "pyproject.toml has no dependencies"
 for name, version in re.findall(r'"([\w-]+)>=([\d.]+)"', base.group(1)):
-    # "2.14" alone would be 2.14.0 exactly, which need not exist with a fix of the same minor missing: the first of that minor.
-    print(f"{name}=={version}.*" if version.count(".") < 2 else f"{name}=={version}")
+    print(f"{name}=={version}")  # "2.14" is 2.14.0 exactly: the lowest version that may be installed

@@ -137,13 +137,13 @@ def test_readers_never_see_a_torn_pair() -> None:  # config.md case 45
     threads = [threading.Thread(target=reader) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for number in range(500):
+    for number in range(2000):
         client.publish({"a": number, "b": number})
     stop.set()
     for thread in threads:
         thread.join()
     assert torn == []
-    assert handle.current.a == 499
+    assert handle.current.a == 1999
 
 
 def test_a_pin_is_stable_nested_and_of_its_task() -> None:  # config.md case 46
