@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.redis_names import BY_POOL
-from stardust_auto.instrumentation.redis_record import (
-    cluster_stack,
-    describe,
-    describe_command,
-    record_command,
-    record_pipeline,
-)
+from stardust_auto.instrumentation.redis_record import cluster_stack, describe_command, record_command, record_pipeline
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ def _command(patches: Patches, plain: Any) -> Any:
         except Exception:  # noqa: BLE001 - whatever it is, the long way knows what to do
             name = None
         if type(name) is str:
-            tracer.record(name, start, parent, describe_command, (names.address, args))
+            tracer.record(name, start, parent, describe_command, (names.address, name))
         else:
             record_command(patches, self, args, start, parent, None)
         return result
@@ -97,7 +91,7 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         if not args and not kwargs and (known := BY_POOL.get(id(getattr(self, "connection_pool", None)))) is not None:
             # What record_pipeline() does for a server that is known, without the further call.
             names = known[1]
-            tracer.record(names["PIPELINE"], start, parent, describe, (names.address, stack), None, len(stack))
+            tracer.record(names["PIPELINE"], start, parent, names.pipeline, stack, None, len(stack))
             return result
         tolerant = not args[0] if args else not kwargs.get("raise_on_error", True)
         record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)

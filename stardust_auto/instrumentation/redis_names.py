@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 from stardust_auto.tracing.naming import redis_names
+from stardust_auto.tracing.records import RedisCall
 
 #: Commands whose second word belongs to the name.
 _CONTAINERS = frozenset(
@@ -35,12 +36,36 @@ class _Unfinished(str):
     __slots__ = ()
 
 
+class PipelineTag:
+    """Makes the tag of a pipeline. Until it is known whether one is needed, only the first word of each command is held."""
+
+    __slots__ = ("_address",)
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def pick(self, stack: Any, failed: int = 0, conflict: bool = False) -> tuple[Any, ...]:
+        """What the tag needs of the queued commands: never their keys and values."""
+        words = []
+        for entry in stack:
+            args = getattr(entry, "args", None) or entry
+            if args and isinstance(args[0], (tuple, list)):
+                args = args[0]
+            words.append(args[0] if args else "")
+        return words, failed, conflict
+
+    def __call__(self, words: list[Any], failed: int, conflict: bool) -> str:
+        text = RedisCall(self._address, tuple(command_word((word,)) for word in words), failed).tag()
+        return f"{text}\r\nconflict" if conflict else text
+
+
 class CommandNames(dict[Any, str]):
     """Maps a command as it was given (text or bytes, any case, perhaps with arguments in it) to the name of its span."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
         self.address = address
+        self.pipeline = PipelineTag(address)
         self._names = redis_names(address)
 
     def __missing__(self, command: Any) -> str:

@@ -54,7 +54,11 @@ def _urlopen(patches: Patches, plain: Any) -> Any:
         except Exception as fault:  # noqa: BLE001 - a response of somebody's own; counted
             patches.fault(fault)
         span.finish(failure)
-        return response
+        try:
+            return response
+        finally:
+            # A response keeps the exceptions of its retries, and they keep this frame: it must not keep the response.
+            del response
 
     return urlopen
 

@@ -60,7 +60,7 @@ class RequestSpan(Span):
         self._tracer = None
         self.environ.pop(KEY, None)
         if error is None:
-            error = self._error or VERDICTS[self.status]
+            error, self._error = self._error or VERDICTS[self.status], None
             if error == "":
                 return
         elif isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):

@@ -24,7 +24,7 @@ class LocalTrace:
 
     __slots__ = ("ended", "kept", "left_out", "root", "waiting", "wanted")
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, waiting: list[tuple[Any, ...]]) -> None:
         #: Span id of the span that the trace began with here.
         self.root = root
         self.kept = 0
@@ -34,7 +34,7 @@ class LocalTrace:
         #: Its root has ended: nothing waits any more.
         self.ended = False
         #: What samples will be made of, in the order in which the calls ended.
-        self.waiting: list[tuple[Any, ...]] = []
+        self.waiting = waiting
 
     def release(self) -> list[tuple[Any, ...]]:
         """The waiting calls; what comes later does not begin to wait."""
@@ -52,5 +52,5 @@ def trace_of(parent: Any, *, begun: bool = True) -> LocalTrace | None:
     """The trace that ``parent`` belongs to. A live root opens it with the first span below it, if one has ``begun``."""
     trace: LocalTrace | None = parent._trace
     if trace is None and begun and not isinstance(parent, SpanContext):
-        trace = parent._trace = LocalTrace(parent._span_id)
+        trace = parent._trace = LocalTrace(parent._span_id, [])
     return trace

@@ -111,6 +111,7 @@ class Span:
                 self._error = error
             if self._generation == tracer.generation:  # begun before a fork: it ends in the parent
                 tracer.record(self.name, self._start, self, None, (), self._error, self.value, self)
+            self._error = None  # its traceback leads to the frame that holds this span
 
     @property
     def ended(self) -> bool:

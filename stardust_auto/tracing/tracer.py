@@ -172,9 +172,9 @@ class Tracer:
         self,
         name: str,
         start: int,
-        parent: Span | SpanContext | None,
-        describe: Callable[..., str] | None = None,
-        args: tuple[Any, ...] = (),
+        parent: Any,
+        describe: Any = None,
+        args: Any = (),
         error: BaseException | str | None = None,
         value: int = 0,
         span: Span | None = None,
@@ -185,6 +185,8 @@ class Tracer:
         Args:
             start: :attr:`now` just before the call.
             describe: makes the tag from ``args``; only called when a sample is kept.
+            args: a tuple for ``describe``. Anything else is too large to be held until the trace ends, and ``describe.pick`` makes the
+                tuple of it.
             span: the call's own span; without one (nothing ran under the call) ids are made for a sample that is kept.
             ended: when it ended, for one that could not be counted then.
         """
@@ -216,14 +218,18 @@ class Tracer:
                         if error is not None or parent.flag or total <= self.max_samples or duration > self._timeout_ns:
                             self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
                         elif trace is None:
-                            if span is None:  # the first call under this span
-                                self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
+                            if span is None and type(parent) is not SpanContext:  # the first call under this span
+                                if type(args) is not tuple:
+                                    args = describe.pick(args)
+                                call = (end, name, duration, parent, describe, args, error, value, span)
+                                parent._trace = LocalTrace(parent._span_id, [call])
                         elif trace.wanted:
                             self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
                         elif span is not None and span._span_id == trace.root:  # nothing in it is worth keeping
-                            trace.ended = True
-                            trace.waiting.clear()
+                            trace.ended, trace.waiting = True, []
                         elif len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
+                            if type(args) is not tuple:
+                                args = describe.pick(args)
                             trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
                         else:
                             trace.left_out += 1
@@ -259,8 +265,8 @@ class Tracer:
         name: str,
         duration: int,
         parent: Any,
-        describe: Callable[..., str] | None,
-        args: tuple[Any, ...],
+        describe: Any,
+        args: Any,
         error: BaseException | str | None,
         value: int,
         span: Span | None,
@@ -291,10 +297,12 @@ class Tracer:
                 self._extra += 1
                 keep = True
             elif error is None and len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
+                args = args if type(args) is tuple else describe.pick(args)
                 trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
             else:  # also an exception: what waits would keep its frames alive
                 trace.left_out += 1
         if keep:
+            args = args if type(args) is tuple else describe.pick(args)
             self._keep_sample(builder, end, name, duration, parent, describe, args, error, value, span)
 
     def _end_trace(self, trace: LocalTrace, root: Span, keep: bool) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import pickle
 import socket
 import threading
+import weakref
 
 import pytest
 import requests
@@ -425,3 +427,27 @@ def test_i11_signatures(same):
             return str(inspect.signature(function)), function.__qualname__, function.__module__, function.__doc__
 
         same(probe)
+
+
+def test_r09_what_a_failed_call_leaves_behind_is_freed_as_without_us(same, web):
+    """An exception keeps the frames that it passed: none of ours may lead back to it, nor to the response of a retry."""
+    web.routes["/again"] = (200, {}, lambda _handler: (503 if len(web.requests) % 2 else 200, {}, b"ok"))
+
+    def probe():
+        gc.collect()
+        gc.disable()
+        try:
+            try:
+                requests.get("http://127.0.0.1:1/", timeout=5)
+            except requests.ConnectionError as error:
+                failed = weakref.ref(error)
+            with urllib3.PoolManager(retries=urllib3.Retry(1, status_forcelist=[503], backoff_factor=0)) as manager:
+                response = manager.request("GET", f"{web.url}/again", preload_content=False)
+                answer = weakref.ref(response)
+                del response
+            return failed(), answer()
+        finally:
+            gc.enable()
+
+    assert probe() == (None, None)
+    same(probe)
