@@ -62,10 +62,10 @@ def activate() -> bool:
         try:
             settings = AgentSettings.from_environ(environ)
         except SettingError as error:
-            _say(f"{error}; the program runs without the agent")
+            say(f"{error}; the program runs without the agent")
             return False
         for problem in settings.problems:
-            _say(problem)
+            say(problem)
         if not settings.servers and not summary_wanted():
             return False
         if settings.trace_enabled:
@@ -76,7 +76,7 @@ def activate() -> bool:
             agent.prepare(settings)
         _settings = settings
     except Exception as error:  # noqa: BLE001 - the program must start whatever is wrong with us
-        _say(f"not active, {type(error).__name__}: {error}")
+        say(f"not active, {type(error).__name__}: {error}")
         return False
     return True
 
@@ -114,7 +114,8 @@ def _own_interpreter(environ: Mapping[str, str]) -> bool:
         return False
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line on stderr, for what people should know and a log might not show."""
     if sys.stderr is not None:
         try:
             sys.stderr.write(f"stardust-auto: {line}\n")
@@ -182,7 +183,7 @@ class TargetFinder:
 
                 agent.install(self._settings)
         except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us
-            _say(f"tracing is off, {type(error).__name__}: {error}")
+            say(f"tracing is off, {type(error).__name__}: {error}")
         finally:
             self._lock.release()
 
@@ -221,4 +222,4 @@ class TriggerLoader:
 
             notify_module_loaded(module)
         except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us
-            _say(f"{module.__name__} is not traced, {type(error).__name__}: {error}")
+            say(f"{module.__name__} is not traced, {type(error).__name__}: {error}")

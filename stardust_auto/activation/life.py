@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.activation.boot import say
 from stardust_auto.tracing.forksafe import after_fork_in_child, run_in_child
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class ProcessLife:
         if self._begun:
             return
         self._begun = True
+        _follow_uwsgi()
+        self._follow_celery()
         for name in _POOLS:
             util = sys.modules.get(name)
             if util is not None:
@@ -62,10 +66,20 @@ class ProcessLife:
             if util is not None:
                 util.Finalize(None, self._exit, exitpriority=_LAST)
 
+    def _follow_celery(self) -> None:
+        signals: Any = sys.modules.get("celery.signals")
+        if signals is not None:  # its workers end by ``os._exit`` without any finalizer, but say so before
+            signals.worker_process_shutdown.connect(self._celery_ends, weak=False, dispatch_uid=__name__)
+
+    def _celery_ends(self, **_details: object) -> None:
+        self._exit()
+
     def chain_sigterm(self) -> None:
         """Keep the last calls when SIGTERM ends the process: only if nobody handles it, and only from the main thread."""
         import signal
 
+        if "uwsgi" in sys.modules:  # its C code handles the signal, which Python does not see, and runs atexit
+            return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and _in_main_thread():
             signal.signal(signal.SIGTERM, self._terminated)
 
@@ -125,16 +139,39 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+#: Threads run without being asked for; 2.0.21 is known to need the option, 2.0.27 not to.
+_UWSGI_WITH_THREADS = (2, 0, 27)
+#: What uWSGI called after its forks before us; ``None`` until we have looked.
+_uwsgi_hooks: list[Callable[[], object]] | None = None
+
+
 def _follow_uwsgi() -> None:
-    """Forget the master's state in a worker of uWSGI, which forks without Python's hooks."""
+    """Forget the master's state in a worker of uWSGI, which forks without Python's hooks. Again and again does no harm."""
+    global _uwsgi_hooks
     uwsgi: Any = sys.modules.get("uwsgi")
-    if uwsgi is None:
+    if uwsgi is None or getattr(uwsgi, "post_fork_hook", None) is _after_uwsgis_fork:
         return
+    if _uwsgi_hooks is None:
+        from wrapt import register_post_import_hook
+
+        _uwsgi_hooks = []
+        _check_threads(uwsgi)
+        # It puts its own hook in the place of whatever is there.
+        register_post_import_hook(lambda _module: _follow_uwsgi(), "uwsgidecorators")
     previous = getattr(uwsgi, "post_fork_hook", None)
+    if previous is not None:
+        _uwsgi_hooks.append(previous)
+    uwsgi.post_fork_hook = _after_uwsgis_fork
 
-    def post_fork() -> None:
-        run_in_child()
-        if previous is not None:
-            previous()
 
-    uwsgi.post_fork_hook = post_fork
+def _check_threads(uwsgi: Any) -> None:
+    """Say, once, that a uWSGI does not let threads run: such a worker reports only when it ends."""
+    version = tuple(int(number) for number in re.findall(rb"\d+", uwsgi.version)[:3])
+    if version < _UWSGI_WITH_THREADS and not {"enable-threads", "threads"} & set(uwsgi.opt) and uwsgi.worker_id() <= 1:
+        say("uWSGI is without --enable-threads: what its workers do is reported only when they end")
+
+
+def _after_uwsgis_fork() -> None:
+    run_in_child()
+    for hook in _uwsgi_hooks or ():
+        hook()

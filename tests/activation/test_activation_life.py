@@ -6,42 +6,19 @@ import json
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, Run
+from activation_kit import LAUNCHER, QUERIES, Run, counted, until
 
 from stardust_auto.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Five statements against a database whose file gives the operation its name.
-QUERIES = """
-import sqlite3
-def queries(name, count=5):
-    connection = sqlite3.connect(name)
-    for _ in range(count): connection.execute("select 1").fetchall()
-    connection.close()
-
-# Wait until the server knows this process: on a busy machine the second for the exit is short for all that together.
-def online(seconds=30):
-    import time
-    from stardust_auto.channel import default_channel
-    deadline = time.monotonic() + seconds
-    while default_channel() and default_channel().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
-"""
 Counts = Callable[[], "dict[str, int]"]
-
-
-@pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(period=1) as running:
-        yield running
 
 
 @pytest.fixture
@@ -64,28 +41,7 @@ def traced(run: Run, server: EmbeddedServer, python: str) -> Callable[..., subpr
 def counts(server: EmbeddedServer) -> Counts:
     """What the server has counted, by operation."""
 
-    def read() -> dict[str, int]:
-        import requests
-
-        reply = requests.get(
-            f"{server.url}/console/api/apps/life/operations",
-            params={"minutes": "60"},
-            headers={"Authorization": f"Bearer {server.key}"},
-            timeout=10,
-        )
-        if reply.status_code == 404:
-            return {}
-        reply.raise_for_status()
-        return {row["name"]: row["total"] for row in reply.json()}
-
-    return read
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+    return lambda: counted(server, "life")
 
 
 def test_the_last_calls_arrive_at_exit(traced: Run, counts: Counts) -> None:
@@ -207,6 +163,24 @@ def test_a_forked_child_reports_its_own_calls_only(traced: Run, counts: Counts) 
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+def test_a_forked_child_closes_what_it_inherits_and_its_parent_goes_on(traced: Run, counts: Counts) -> None:
+    # tracing.md X10: no connection is shared, none is shut down, and no ResourceWarning tells of it
+    done = traced(
+        "import os, sys, time, warnings; warnings.simplefilter('always'); queries('parent'); online()\n"
+        "from stardust_auto.channel import default_channel; session = default_channel().session\n"
+        "deadline = time.monotonic() + 30\n"
+        "while not session.status.push and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "def sockets():\n"
+        "    links = [f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')]\n"
+        "    return sum(os.readlink(link).startswith('socket:') for link in links if os.path.islink(link))\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n    print(sockets(), flush=True); queries('child'); online(); sys.exit()\n"
+        "os.waitpid(pid, 0); queries('parent', 1); time.sleep(0.2); print(session.status.push, session.status.last_error)"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("0\nTrue None\n", "", 0)
+    assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
+
+
 def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
     # tracing.md X11: the background thread is in the middle of its imports, which the child needs too
     done = traced(
@@ -312,28 +286,6 @@ def elapsed(run: Run, arguments: list[str], **options: object) -> tuple[float, s
     return time.monotonic() - start, done
 
 
-@pytest.fixture
-def hanging() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        taken: list[socket.socket] = []
-
-        def accept() -> None:
-            while True:
-                try:
-                    taken.append(listener.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-        for connection in taken:
-            connection.close()
-
-
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
 @pytest.mark.parametrize("wait", [0, 1.5])
 def test_exit_with_a_server_that_is_away(
@@ -411,16 +363,40 @@ def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: st
     assert len(lines) == 4, errors
 
 
-def test_uwsgis_hook_is_chained() -> None:
+#: What uWSGI is to Python, with a hook that somebody put there.
+UWSGI = (
+    "import sys, types; calls = []; uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi')\n"
+    "uwsgi.post_fork_hook = lambda: calls.append('own'); uwsgi.worker_id = lambda: 0\n"
+    "from stardust_auto.activation.life import ProcessLife\n"
+)
+
+
+def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
     # tracing.md §4.4: uWSGI forks without Python's hooks
-    code = (
-        "import sys, types; calls = []\n"
-        "uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi'); uwsgi.post_fork_hook = lambda: calls.append('own')\n"
-        "from stardust_auto.activation.life import ProcessLife\n"
-        "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)"
+    done = run(
+        [
+            python,
+            "-c",
+            UWSGI + "uwsgi.version, uwsgi.opt = b'2.0.31', {}\n"
+            "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
+        ]
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "['own'] False\n"
+    assert (done.stdout, done.stderr) == ("['own'] False\n", "")
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "said"),
+    [("2.0.21", {}, True), ("2.0.21", {"threads": b"2"}, False), ("2.0.21.1", {"enable-threads": True}, False)],
+)
+def test_a_uwsgi_without_threads_is_told_so(
+    run: Run, python: str, version: str, options: dict[str, object], said: bool
+) -> None:
+    # tracing.md §4.4: nothing can be reported while it runs
+    code = (
+        f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(lambda seconds: None, 1.0).begin()"
+    )
+    done = run([python, "-c", UWSGI + code])
+    assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)
 
 
 def test_summary_of_the_launched_process_only(run: Run, server: EmbeddedServer, python: str) -> None:
@@ -446,7 +422,7 @@ def test_summary_without_a_server(run: Run, python: str) -> None:
 
 
 def test_debug_writes_the_log_to_stderr_and_nothing_else_does(run: Run, server: EmbeddedServer, python: str) -> None:
-    code = QUERIES + "queries('one')"
+    code = QUERIES + "queries('one'); online()"
     quiet = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", code])
     loud = run([LAUNCHER, "--server", server.url, "--app", "life", "--debug", python, "-c", code])
     assert quiet.stderr == ""

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import sysconfig
-import time
 from typing import TYPE_CHECKING
 
 import pytest
-import requests
-from activation_kit import LAUNCHER, Run
-
-from stardust_auto.server import EmbeddedServer
+from activation_kit import LAUNCHER, SCRIPTS, Run, answered, counted, free_port, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from stardust_auto.server import EmbeddedServer
 
 APP = """
 import os, sqlite3
@@ -31,48 +26,22 @@ def app(environ, start_response):
 """
 
 
-@pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(period=1) as running:
-        yield running
-
-
-def counted(server: EmbeddedServer) -> dict[str, int]:
-    reply = requests.get(
-        f"{server.url}/console/api/apps/web/operations", headers={"Authorization": f"Bearer {server.key}"}, timeout=10
-    )
-    return {row["name"]: row["total"] for row in reply.json()} if reply.ok else {}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def answered(url: str, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return requests.get(url, timeout=10).text
-        except requests.ConnectionError:
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.05)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
-@pytest.mark.parametrize("options", [["sync"], ["gthread", "--threads", "2"], ["sync", "--preload"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["sync"],
+        ["sync", "--preload"],
+        ["gthread", "--threads", "2"],
+        ["gthread", "--threads", "2", "--preload"],
+        ["gevent"],
+        ["gevent", "--preload"],
+    ],
+)
 def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
     # tracing.md L9, L22: every worker reports, none hangs, nothing is sent twice
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
-    gunicorn = os.path.join(sysconfig.get_path("scripts"), "gunicorn")
+    gunicorn = os.path.join(SCRIPTS, "gunicorn")
     kind, *more = options
     process = subprocess.Popen(
         [
@@ -100,13 +69,13 @@ def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path,
         answered(url, process)
         workers = {answered(url, process) for _ in range(39)}
         assert len(workers) >= 1
-        until(lambda: counted(server).get("db:work:Select", 0) == 40)
-        until(lambda: counted(server).get("/page", 0) == 40)
+        until(lambda: counted(server, "web").get("db:work:Select", 0) == 40)
+        until(lambda: counted(server, "web").get("/page", 0) == 40)
         loads = 1 if "--preload" in options else 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
-        until(lambda: counted(server).get("db:boot:Select", 0) == loads)
-        assert (counted(server)["db:work:Select"], counted(server)["/page"]) == (40, 40)
+        until(lambda: counted(server, "web").get("db:boot:Select", 0) == loads)
+        assert (counted(server, "web")["db:work:Select"], counted(server, "web")["/page"]) == (40, 40)
     finally:
         process.kill()
         process.wait(10)
@@ -136,7 +105,7 @@ def test_waitress(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path)
     try:
         for _ in range(10):
             answered(f"http://127.0.0.1:{port}/page", process)
-        until(lambda: counted(server).get("/page", 0) == 10)
+        until(lambda: counted(server, "web").get("/page", 0) == 10)
     finally:
         process.terminate()
         process.wait(10)
@@ -179,7 +148,7 @@ def test_uvicorns_worker_processes_are_traced(server: EmbeddedServer, clean: dic
     try:
         for _ in range(10):
             assert answered(f"http://127.0.0.1:{port}/", process) == "ok"
-        until(lambda: counted(server).get("db:work:Select", 0) == 10)
+        until(lambda: counted(server, "web").get("db:work:Select", 0) == 10)
     finally:
         process.terminate()
         process.wait(15)

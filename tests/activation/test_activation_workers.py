@@ -1,0 +1,142 @@
+"""uWSGI and Celery, as real processes under the launcher: every worker reports, none hangs, nothing is sent twice (tracing.md §4.4)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from activation_kit import LAUNCHER, QUERIES, SCRIPTS, answered, counted, free_port, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stardust_auto.server import EmbeddedServer
+
+#: The decorators of uWSGI put their hook in the place of whatever was there before.
+SHOP = (
+    QUERIES
+    + """
+import os, sys, flask
+queries("boot", 1)
+from uwsgidecorators import postfork
+@postfork
+def forked(): sys.forked = True
+app = application = flask.Flask(__name__)
+@app.get("/page/<number>")
+def page(number):
+    queries("work", 1)
+    return str(getattr(sys, "forked", False))
+"""
+)
+
+
+@pytest.mark.parametrize("options", [[], ["--enable-threads"], ["--lazy-apps"], ["--threads", "2"]])
+def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
+    # tracing.md X10, W30: uWSGI forks without Python's hooks, and handles signals without Python
+    (tmp_path / "shop.py").write_text(SHOP)
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi"), "--master"),
+            *("--http-socket", f"127.0.0.1:{port}", "--processes", "2", "--wsgi-file", "shop.py", *options),
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        answers = [answered(f"http://127.0.0.1:{port}/page/{number}", process) for number in range(30)]
+        # Where each worker loads the program itself, that is after the fork.
+        assert set(answers) == {str("--lazy-apps" not in options)}, "whether the program's own hook has run"
+        expected = {"db:work:Select": 30, "/page/<number>": 30}
+        until(lambda: expected.items() <= counted(server, "web").items())
+        answered(f"http://127.0.0.1:{port}/page/last", process)
+        process.send_signal(signal.SIGINT)  # to uWSGI that is the signal to end
+        assert process.wait(15) == 0
+        loads = 2 if "--lazy-apps" in options else 1
+        expected = {"db:work:Select": 31, "/page/<number>": 31, "db:boot:Select": loads}
+        until(lambda: counted(server, "web") == expected)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+TASKS = (
+    QUERIES
+    + """
+import celery, os
+folder = os.path.abspath("queue")
+os.makedirs(folder, exist_ok=True)
+app = celery.Celery("tasks", broker="filesystem://", backend="file://" + folder)
+app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
+app.conf.update(worker_max_tasks_per_child=3, worker_prefetch_multiplier=1)
+queries("boot", 1)
+@app.task
+def work():
+    queries("work", 1)
+    online()
+    return os.getpid()
+"""
+)
+ASK = "import tasks; print(*{one.get(timeout=60) for one in [tasks.work.delay() for _ in range(11)]})"
+
+
+def test_celery_with_workers_that_are_replaced(
+    server: EmbeddedServer, clean: dict[str, str], python: str, tmp_path: Path
+) -> None:
+    # tracing.md §4.5: a worker that has done its tasks ends by os._exit
+    (tmp_path / "tasks.py").write_text(TASKS)
+    worker = subprocess.Popen(
+        [
+            *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "celery"), "-A", "tasks"),
+            *("worker", "--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"),
+        ],
+        env=clean,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        asked = subprocess.run([python, "-c", ASK], env=clean, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        assert len(asked.stdout.split()) >= 4, asked.stderr
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+        until(lambda: counted(server, "web") == {"db:work:Select": 11, "db:boot:Select": 1})
+    finally:
+        worker.kill()
+        worker.wait(10)
+
+
+@pytest.mark.parametrize("away", ["refusing", "hanging"])
+def test_gunicorn_ends_as_fast_with_a_server_that_is_away(
+    request: pytest.FixtureRequest, clean: dict[str, str], tmp_path: Path, away: str
+) -> None:
+    # tracing.md X5
+    (tmp_path / "shop.py").write_text(QUERIES + "import flask\napp = flask.Flask('shop')\napp.get('/')(lambda: 'ok')\n")
+
+    def ends_after(*launcher: str) -> float:
+        port = free_port()
+        process = subprocess.Popen(
+            [*launcher, os.path.join(SCRIPTS, "gunicorn"), "-w", "2", "-b", f"127.0.0.1:{port}", "shop:app"],
+            env=clean,
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(10):
+                assert answered(f"http://127.0.0.1:{port}/", process) == "ok"
+            start = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            return time.monotonic() - start
+        finally:
+            process.kill()
+            process.wait(10)
+
+    url = request.getfixturevalue(away)
+    assert ends_after(LAUNCHER, "--server", url) < ends_after() + 1.0 + 0.7  # the load of the machine is in it
