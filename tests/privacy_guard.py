@@ -61,12 +61,18 @@ class Guard:
         for folder, _, names in os.walk(root):
             for name in names:
                 path = os.path.join(folder, name)
-                state = os.lstat(path)
-                # A regular file: opening a pipe would wait for its other end.
-                if state.st_mode & 0o170000 == 0o100000 and state.st_mode & 0o077 and state.st_size <= _LARGEST_FILE:
-                    self.looked["files"] += 1
-                    with open(path, "rb") as file:
-                        self.look(f"{path}, which others may read", file.read().decode("latin-1"), issued_only=True)
+                try:
+                    self._look_at_file(path)
+                except FileNotFoundError:
+                    continue  # of a program that is still ending
+
+    def _look_at_file(self, path: str) -> None:
+        state = os.lstat(path)
+        # A regular file: opening a pipe would wait for its other end.
+        if state.st_mode & 0o170000 == 0o100000 and state.st_mode & 0o077 and state.st_size <= _LARGEST_FILE:
+            self.looked["files"] += 1
+            with open(path, "rb") as file:
+                self.look(f"{path}, which others may read", file.read().decode("latin-1"), issued_only=True)
 
 
 guard = Guard()
