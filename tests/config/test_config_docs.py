@@ -25,13 +25,14 @@ def blocks(text: str) -> list[tuple[int, str, str]]:
     return [(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in _BLOCK.finditer(text)]
 
 
-def run_console(script: str, server: EmbeddedServer) -> None:
+def run_console(script: str, server: EmbeddedServer, folder: Path) -> None:
     for line in script.splitlines():
         command = shlex.split(line)
         assert command[0] == "stardustctl", line
         result = subprocess.run(
             [sys.executable, "-m", "stardust_auto.ctl", *command[1:]],
             env={**os.environ, "STARDUST_ADMIN_KEY": server.key},
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=60,
@@ -41,7 +42,12 @@ def run_console(script: str, server: EmbeddedServer) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_the_guide_runs_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guide_runs_as_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    twelve_factor, change = [text for _, language, text in blocks(DOCUMENT.read_text("utf-8")) if language == "python"][
+        :2
+    ]
+    program = twelve_factor.partition("os.environ")[0] + change.partition("\nconfig = ")[0]
+    (tmp_path / "shop_settings.py").write_text(program, "utf-8")
     for name in ("SHOP_DATABASE__HOST", "SHOP_API_KEY", "SHOP_DATABASE__POOL"):
         monkeypatch.setenv(name, "")  # so that what the guide sets is undone
         monkeypatch.delenv(name)
@@ -61,7 +67,7 @@ def test_the_guide_runs_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
                 out.seek(0)
                 out.truncate()
             elif language == "bash":
-                run_console(content, server)
+                run_console(content, server, tmp_path)
             else:
                 assert language == "console", where
         assert out.getvalue() == ""
