@@ -19,7 +19,11 @@ TARGETS = {
     "bottle": "wsgi",
     "falcon.app": "wsgi",
     "pyramid.router": "wsgi",
+    "threading": "threads",
+    "concurrent.futures.thread": "threads",
 }
+#: Nearly every program imports these, and alone they have nothing to trace: they come in with the first of the others.
+COMPANIONS = frozenset(("threading", "concurrent.futures.thread"))
 
 #: Names that activation waits for.
-TARGET_MODULES = tuple(TARGETS)
+TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.wsgi_body import follow
 from stardust_auto.instrumentation.wsgi_names import ROUTE_NAMES, SERVER_NAMES, VERDICTS, inbound
-from stardust_auto.tracing.context import SUPPRESSED, current_span
+from stardust_auto.tracing.context import SUPPRESSED, SpanContext, current_span
 from stardust_auto.tracing.records import WsgiRequest
 from stardust_auto.tracing.span import Span
 
@@ -108,6 +108,8 @@ def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]
                     or "HTTP_TRACEID" in environ
                 ):
                     parent = inbound(environ) or parent
+                elif type(parent) is SpanContext:  # of whoever started this thread: a request begins anew
+                    parent = None
                 environ[KEY] = span = tracer.begin(name, parent, RequestSpan)
                 span.inherited = 0 if parent is None else parent.flag
                 span.environ = environ

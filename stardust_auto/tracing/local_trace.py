@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.tracing.context import SpanContext
+from stardust_auto.tracing.context import SUPPRESSED, SpanContext
 
 if TYPE_CHECKING:
     from stardust_auto.tracing.span import Span
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_IN_TRACE = 100
 #: Samples in a period that only belong to somebody else's tree: a caller that flags every request must not make us keep everything.
 MOST_EXTRA = 1000
+#: How long after its end a thread that was started in a trace still goes on with it.
+LINGERS_NS = 10_000_000_000
 
 
 class LocalTrace:
@@ -31,14 +33,14 @@ class LocalTrace:
         self.left_out = 0
         #: Something in it is kept, so the rest of it is wanted too.
         self.wanted = False
-        #: Its root has ended: nothing waits any more.
-        self.ended = False
+        #: When its root ended, on the tracer's clock; since then nothing waits. 0 while it runs.
+        self.ended = 0
         #: What samples will be made of, in the order in which the calls ended.
         self.waiting = waiting
 
-    def release(self) -> list[tuple[Any, ...]]:
-        """The waiting calls; what comes later does not begin to wait."""
-        waiting, self.waiting, self.ended = self.waiting, [], True
+    def release(self, now: int) -> list[tuple[Any, ...]]:
+        """The waiting calls, at the end of the root; what comes later does not begin to wait."""
+        waiting, self.waiting, self.ended = self.waiting, [], now
         return waiting
 
     def mark(self, root: Span) -> None:
@@ -54,3 +56,19 @@ def trace_of(parent: Any, *, begun: bool = True) -> LocalTrace | None:
     if trace is None and begun and not isinstance(parent, SpanContext):
         trace = parent._trace = LocalTrace(parent._span_id, [])
     return trace
+
+
+def carried(parent: Any) -> Any:
+    """What another thread gets in place of a live span: its ids, its flag, and the trace that it belongs to."""
+    if parent is SUPPRESSED or isinstance(parent, SpanContext):
+        return parent
+    return SpanContext(parent.trace_id, parent.span_id, parent.flag, trace_of(parent))
+
+
+def lapsed(parent: SpanContext, now: int) -> bool:
+    """Whether ``parent`` came from another thread and its trace ended too long ago to go on.
+
+    What a request leaves running belongs to it; a worker that it happened to start serves others by then.
+    """
+    trace = parent._trace
+    return trace is not None and trace.ended != 0 and now - trace.ended > LINGERS_NS

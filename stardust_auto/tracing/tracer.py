@@ -16,7 +16,7 @@ from stardust_auto.tracing.context import SUPPRESSED, SpanContext, Suppressed, c
 from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator
-from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, trace_of
+from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, lapsed, trace_of
 from stardust_auto.tracing.naming import operation_name
 from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import Span
@@ -121,7 +121,7 @@ class Tracer:
         # Filled in here and not by an __init__ of its own: this is the one constructor that every request pays for.
         span = kind()
         span._span_id = bits(64) or 1
-        if parent is None or parent is SUPPRESSED:
+        if parent is None or parent is SUPPRESSED or (type(parent) is SpanContext and lapsed(parent, self.now())):
             flag = 0
             span._trace_id = bits(128) or 1
             span._parent_id = 0
@@ -226,7 +226,7 @@ class Tracer:
                         elif trace.wanted:
                             self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
                         elif span is not None and span._span_id == trace.root:  # nothing in it is worth keeping
-                            trace.ended, trace.waiting = True, []
+                            trace.ended, trace.waiting = end, []
                         elif len(trace.waiting) < MOST_IN_TRACE and not trace.ended:
                             if type(args) is not tuple:
                                 args = describe.pick(args)
@@ -272,6 +272,8 @@ class Tracer:
         span: Span | None,
     ) -> None:
         """Decide whether a call that is counted becomes a sample, now or with the rest of its trace."""
+        if type(parent) is SpanContext and lapsed(parent, end):
+            parent = None
         flagged = parent is not None and parent.flag
         if error is None:
             most = self.max_samples
@@ -285,7 +287,7 @@ class Tracer:
         trace = None if parent is None else trace_of(parent, begun=span is None)
         if trace is not None:
             if span is not None and span._span_id == trace.root:
-                keep = self._end_trace(trace, span, keep)
+                keep = self._end_trace(trace, span, keep, end)
             elif keep:
                 trace.kept += 1
                 trace.wanted = True
@@ -305,9 +307,9 @@ class Tracer:
             args = args if type(args) is tuple else describe.pick(args)
             self._keep_sample(builder, end, name, duration, parent, describe, args, error, value, span)
 
-    def _end_trace(self, trace: LocalTrace, root: Span, keep: bool) -> bool:
+    def _end_trace(self, trace: LocalTrace, root: Span, keep: bool, end: int) -> bool:
         """The last span of a trace here: what waited is kept if the root or anything in it is."""
-        waiting = trace.release()
+        waiting = trace.release(end)
         if not (keep or trace.wanted):
             return False
         for call in waiting:

@@ -105,7 +105,7 @@ def test_i05_an_import_error_is_unchanged_and_the_hook_not_used_up():
         """
         calls = []
         registry._targets["shaky"] = "shaky"
-        registry._integration = lambda name, target: Integration(name, {target: lambda module, patches: calls.append(1)}, {})
+        registry._integration = lambda name, target: Integration(name, {target: lambda module, patches: calls.append(target)}, {})
         install()
         import builtins
         for attempt in range(2):
@@ -114,11 +114,11 @@ def test_i05_an_import_error_is_unchanged_and_the_hook_not_used_up():
                 import shaky
             except ImportError as error:
                 print(repr(str(error)).replace(" ", "_"), error.__context__)
-        print(calls)
+        print(calls.count("shaky"))
         """,
         shaky="import builtins\nif not builtins.attempt: raise ImportError('not yet')",
     )
-    assert out == ["'not_yet'", "None", "[1]"]
+    assert out == ["'not_yet'", "None", "1"]
 
 
 def test_i06_loaders_are_the_originals():
@@ -291,7 +291,7 @@ def test_i15_an_unsupported_version_is_untouched():
 
 def test_i16_no_target_costs_no_wrapt():
     out = fresh(
-        "import stardust_auto.instrumentation, stardust_auto.instrumentation.targets as t; print('wrapt' in sys.modules, len(t.TARGETS))"
+        "import stardust_auto.instrumentation.targets as t; print('wrapt' in sys.modules, len(t.TARGET_MODULES))"
     )
     assert out == ["False", str(len(TARGET_MODULES))]
 
