@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stardust_auto.environment import program_name
 from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.tracing.ending import EXIT_BUDGET
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
 from stardust_auto.tracing.tracer import Tracer
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from stardust_auto.protocol.reporting import Reporter
     from stardust_auto.protocol.session import Session
 
-#: Wall-clock seconds that ending may take, whatever the server does.
-EXIT_BUDGET = 1.0
 #: Seconds that a fork waits at most for our thread that is starting.
 _PATIENCE = 0.5
 #: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for.

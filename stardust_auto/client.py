@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.channel import EXIT_BUDGET, Channel, default_channel
+from stardust_auto.channel import Channel, default_channel
 from stardust_auto.client_calls import PlatformCalls
 from stardust_auto.environment import AgentSettings, parse_servers, program_name
+from stardust_auto.tracing.ending import EXIT_BUDGET, at_end, not_at_end, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,20 +71,25 @@ class _Sdk:
         """
         if not self._channel.settings.servers:
             raise ValueError("no server: pass server='http://host:6600' or set STARDUST_SERVER")
-        if not self._shared and not self._channel.started:
-            import atexit
+        if not self._shared:
+            self._channel.tracer.on_first_record = self._begin  # in a forked child too
+        self._begin()
 
-            atexit.register(self.stop)
+    def _begin(self) -> None:
+        if not self._shared and not self._channel.started:
+            at_end(self._at_end)
         self._channel.start()
+
+    def _at_end(self) -> None:
+        self.stop(time_left())
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
         """Report what is counted and log out, within ``timeout`` seconds. What the agent also uses stays connected."""
         if self._shared:
             self._channel.flush(timeout)
             return
-        import atexit
-
-        atexit.unregister(self.stop)
+        not_at_end(self._at_end)
+        self._channel.tracer.on_first_record = None
         self._channel.stop(timeout)
 
     def flush(self, timeout: float = EXIT_BUDGET) -> bool:

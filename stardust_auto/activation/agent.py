@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from stardust_auto.activation import boot
 from stardust_auto.activation.life import ProcessLife
-from stardust_auto.channel import EXIT_BUDGET, Channel, default_channel, set_default_channel
+from stardust_auto.channel import Channel, default_channel, set_default_channel
+from stardust_auto.tracing.ending import EXIT_BUDGET
 
 if TYPE_CHECKING:
     from stardust_auto.environment import AgentSettings

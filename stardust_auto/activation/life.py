@@ -13,15 +13,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.activation.boot import say
+from stardust_auto.tracing.ending import at_end_of_child, time_left
 from stardust_auto.tracing.forksafe import after_fork_in_child, run_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: multiprocessing and Celery's copy of it: their children end by ``os._exit``, past atexit.
-_POOLS = ("multiprocessing.util", "billiard.util")
-#: Late among the finalizers of such a child: the application's own may still make calls.
-_LAST = -1000
 
 
 class ProcessLife:
@@ -52,19 +48,8 @@ class ProcessLife:
         self._begun = True
         _follow_uwsgi()
         self._follow_celery()
-        for name in _POOLS:
-            util = sys.modules.get(name)
-            if util is not None:
-                # A child clears its finalizers when it starts to work; what is registered after a fork comes back.
-                util.register_after_fork(self, ProcessLife._register_finalizer)
-                self._register_finalizer()
+        at_end_of_child(self._exit)
         self.chain_sigterm()
-
-    def _register_finalizer(self) -> None:
-        for name in _POOLS:
-            util = sys.modules.get(name)
-            if util is not None:
-                util.Finalize(None, self._exit, exitpriority=_LAST)
 
     def _follow_celery(self) -> None:
         signals: Any = sys.modules.get("celery.signals")
@@ -105,7 +90,7 @@ class ProcessLife:
             return
         self._begun, self._ending = False, True
         try:
-            self._end(self._budget)
+            self._end(min(self._budget, time_left()))
         finally:
             self._ending = False
         _keep_exit_status()

@@ -16,6 +16,7 @@ from stardust_auto.config.schedule import Schedule
 from stardust_auto.config.snapshot import WORKER_ID, RawSnapshot, make_snapshot
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
 from stardust_auto.protocol.worker import process_worker
+from stardust_auto.tracing.ending import EXIT_BUDGET, at_end, not_at_end, time_left
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class ConfigClient:
             session.add_task(self)
         session.start()
         session.wake(self)
+        at_end(self._at_end)  # a program that uses nothing but its settings logs out, too
         self._threadless = not process_worker().running
 
     def poll(self) -> bool:
@@ -165,8 +167,12 @@ class ConfigClient:
             )
         return self._session
 
-    def stop(self) -> None:
-        """Stop pulling; the values stay readable. ``start`` begins again."""
+    def _at_end(self) -> None:
+        self.stop(time_left())
+
+    def stop(self, timeout: float = EXIT_BUDGET) -> None:
+        """Stop pulling, and log out within ``timeout`` seconds if nobody else uses the session. The values stay readable."""
+        not_at_end(self._at_end)
         with self._lock:
             session, self._running = self._session, False
             if session is None:
@@ -176,7 +182,7 @@ class ConfigClient:
             if self._owns_session:
                 self._session = None
         if self._owns_session:
-            session.release()
+            session.release(timeout)
 
     def wait_loaded(self, timeout: float) -> bool:
         """Wait for the first answer of the center, at most ``timeout`` seconds."""
