@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stardust_auto.server.serving import bind, build, url_of
 from stardust_auto.server.settings import ServerSettings
 from stardust_auto.server.store.store import Store, now_ms
+from stardust_auto.tracing.context import suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,8 @@ class EmbeddedServer:
         self._listener = bind(*self._address)
         self.url = url_of(self._listener)
         try:
-            self.store = Store(self._folder, self._settings, self._clock)
+            with suppressed():  # a program that is traced and has a server inside does not see the server's own statements
+                self.store = Store(self._folder, self._settings, self._clock)
         except BaseException:
             self._listener.close()
             raise
@@ -75,7 +77,8 @@ class EmbeddedServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._listener]))
+            with suppressed():
+                asyncio.run(self._server.serve(sockets=[self._listener]))
         except BaseException as exc:  # noqa: BLE001 - start() raises it in the thread of the caller
             self._failure = exc
         finally:

@@ -14,7 +14,7 @@ import requests
 from stardust_auto import StardustClient, StardustConfigDict, StardustSettings, live
 from stardust_auto.config import events, shared
 from stardust_auto.instrumentation.patches import Patches, PatchTable
-from stardust_auto.instrumentation.wsgi_span import responder
+from stardust_auto.instrumentation.wsgi import under_spans
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.tracing.tracer import Tracer
 
@@ -164,7 +164,7 @@ def test_sampled_requests_name_the_version_and_other_spans_do_not() -> None:
     setup_testing_defaults(environ)
     patches = Patches("wsgi", PatchTable(), lambda name: None)
     patches.tracer = tracer
-    responder(patches, app, 2)(environ, lambda *_: None)
+    under_spans(patches, app)(environ, lambda *_: None)
     found = {builder.name: builder.samples[0].tag for builder in tracer.take()}
     assert found["inside"] == ""
     request = found["/"]
