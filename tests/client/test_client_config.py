@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-from wsgiref.util import setup_testing_defaults
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
 from stardust_auto import StardustClient, StardustConfigDict, StardustSettings, live
 from stardust_auto.config import events, shared
-from stardust_auto.instrumentation.patches import Patches, PatchTable
-from stardust_auto.instrumentation.wsgi import under_spans
 from stardust_auto.server import EmbeddedServer
+from stardust_auto.tracing.propagation import extract
+from stardust_auto.tracing.span import Span
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ class Shop(StardustSettings):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EmbeddedServer]:
     for name in [name for name in os.environ if name.upper().startswith(("STARDUST", "STARSERVER"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(events, "_in_use", {})  # what other tests have left
     with EmbeddedServer(period=60) as running:
         monkeypatch.setenv("STARDUST_SERVER", running.url)
         monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path))
@@ -151,25 +151,22 @@ def test_the_version_in_use_is_the_one_that_was_accepted(publish: Publish) -> No
 
 
 def test_sampled_requests_name_the_version_and_other_spans_do_not() -> None:
+    class Request(Span):
+        __slots__ = ()
+        is_request = True
+
+        def describe(self) -> str:
+            return "10.0.0.1 GET /a/long/path?with=?"
+
     tracer = Tracer()
     tracer.request_note = "config: shop v7"
     tracer.max_tag_length = 30
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        start_response("200 OK", [])
-        with tracer.new_span("inside"):
-            return [b"ok"]
-
-    environ: dict[str, Any] = {"HTTP_TRACEPARENT": f"00-{'a' * 32}-{'b' * 16}-01", "QUERY_STRING": "a=1"}
-    setup_testing_defaults(environ)
-    patches = Patches("wsgi", PatchTable(), lambda name: None)
-    patches.tracer = tracer
-    under_spans(patches, app)(environ, lambda *_: None)
+    parent = extract({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}.get)
+    request = tracer.begin("/a/long/path", parent, Request)
+    with request, tracer.new_span("inside"):
+        pass
     found = {builder.name: builder.samples[0].tag for builder in tracer.take()}
-    assert found["inside"] == ""
-    request = found["/"]
-    assert request.endswith("\r\nconfig: shop v7")
-    assert len(request) == 30
+    assert found == {"inside": "", "/a/long/path": "10.0.0.1 GET \r\nconfig: shop v7"}
 
 
 def test_a_client_without_a_server_can_still_be_asked(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
