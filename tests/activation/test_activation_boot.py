@@ -254,3 +254,24 @@ def test_activate_twice_is_once(launch: Run, python: str) -> None:
 
 def test_the_site_folder_holds_one_module() -> None:
     assert [name for name in os.listdir(boot.SITE) if name != "__pycache__"] == ["sitecustomize.py"]
+
+
+def test_an_integration_of_another_distribution_needs_none_of_our_own_targets(
+    launch: Run, python: str, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    info = site / "smtp_tracing-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: smtp-tracing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[console_scripts]\nx = y:z\n\n[stardust_auto.instrumentation]\n# mail\nsmtplib = smtp_tracing:INTEGRATION\n\n[other]\na = b:c\n"
+    )
+    (site / "smtp_tracing.py").write_text(
+        "from stardust_auto.instrumentation.registry import Integration\n"
+        "def patch(module, patches): module.patched = True\n"
+        "INTEGRATION = Integration('smtp', {'smtplib': patch}, {})\n"
+    )
+    assert boot.foreign_targets([str(site), str(tmp_path / "nowhere"), str(info / "METADATA")]) == ["smtplib"]
+    code = "import smtplib, sys; print(smtplib.patched, type(smtplib.__loader__).__name__, 'sqlite3' in sys.modules)"
+    done = launch([python, "-c", code], env={"PYTHONPATH": str(site)})
+    assert (done.stdout, done.stderr) == ("True SourceFileLoader False\n", "")
