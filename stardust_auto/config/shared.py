@@ -82,8 +82,9 @@ def client_for(settings: AgentSettings) -> ConfigClient:
     from stardust_auto.config.client import ConfigClient
     from stardust_auto.environment import program_name
 
+    # As sessions are: who knows the application's secret and who does not speak with the same session.
     app_id = settings.app_id or program_name()
-    key = (settings.servers, app_id, settings.secret, settings.scope, settings.cache_dir)
+    key = (settings.servers, app_id.lower(), settings.scope, settings.cache_dir)
     with _lock:
         client = _clients.get(key)
         if client is None:

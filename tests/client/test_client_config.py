@@ -84,6 +84,11 @@ def test_the_sdk_and_a_live_handle_share_one_client(publish: Publish) -> None:
     assert client.config.state == "OFF"
 
 
+def test_who_has_the_secret_and_who_does_not_share_it(server: EmbeddedServer) -> None:
+    client = StardustClient(app_id="Shop", secret="planted-secret")
+    assert client.config is shared.shared_client(Shop)
+
+
 def test_another_scope_is_another_client(server: EmbeddedServer) -> None:
     client = StardustClient(app_id="shop", scope="prod")
     assert client.config is not shared.shared_client(Shop)
