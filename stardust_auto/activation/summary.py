@@ -49,8 +49,8 @@ def write(channel: Channel, deadline: float) -> None:
         rows = [_own(sample, channel.app_id) for sample in samples]
         if rows and arrived:
             rows = merged(rows, fetch(channel, samples[0].trace_id, deadline - time.monotonic()))
-        title = "slowest trace" if _longest(samples) >= _longest(history) else "one of the slowest traces"
-        lines = [*table(channel.tracer.totals(), _width()), *waterfall(rows, _width(), _bar(), title)]
+        totals = channel.tracer.totals()
+        lines = [*table(totals, _width()), *waterfall(rows, _width(), _bar(), remark(samples, totals))]
         if channel.settings.servers and not arrived and channel.started:
             lines.append(
                 "The server did not take the last report in time; the figures above are those of this process."
@@ -90,10 +90,7 @@ def table(totals: Iterable[OperationTotal], width: int) -> list[str]:
 
 
 def slowest(history: Sequence[Sample]) -> list[Sample]:
-    """The kept spans of the trace to show: of those at least half as long as the longest, the one that shows most.
-
-    Not every call of a trace is kept (protocol.md §5.4), and the very slowest may have lost what made it slow.
-    """
+    """The spans of the slowest trace that was kept, of those that have their beginning."""
     traces: dict[str, list[Sample]] = {}
     for sample in history:
         if not sample.name.startswith(_EXCEPTION):
@@ -103,9 +100,13 @@ def slowest(history: Sequence[Sample]) -> list[Sample]:
     several = [trace for trace, spans in traces.items() if len(spans) > 1] or list(traces)
     # Nor is one without its beginning, where the request itself was no sample but something within it was.
     several = [trace for trace in several if any(not one.parent_id for one in traces[trace])] or several
-    longest = max((lengths[trace] for trace in several), default=0)
-    slow = [trace for trace in several if 2 * lengths[trace] >= longest]
-    return traces[max(slow, key=lambda trace: (len(traces[trace]), lengths[trace]))] if slow else []
+    return traces[max(several, key=lengths.__getitem__)] if several else []
+
+
+def remark(samples: Sequence[Sample], totals: Iterable[OperationTotal]) -> str:
+    """What to say where the table has a larger maximum than the trace that is shown: not every call is kept (protocol.md §5.4)."""
+    most = max((one.max_ns for one in totals if not one.name.startswith(_EXCEPTION)), default=0)
+    return f" (a call of {ms(most)} was counted but not kept)" if most > _longest(samples) else ""
 
 
 def _longest(samples: Iterable[Sample]) -> int:
@@ -133,8 +134,8 @@ def merged(own: Iterable[Row], others: Iterable[Row]) -> list[Row]:
     return list(known.values())
 
 
-def waterfall(rows: Sequence[Row], width: int, bar: str, title: str = "slowest trace") -> list[str]:
-    """The spans of one trace, each under its parent, with a bar for when it ran."""
+def waterfall(rows: Sequence[Row], width: int, bar: str, remark: str = "") -> list[str]:
+    """The spans of one trace, each under its parent, with a bar for when it ran; ``remark`` follows the title."""
     if not rows:
         return []
     ordered = list(_depth_first(rows))
@@ -146,7 +147,7 @@ def waterfall(rows: Sequence[Row], width: int, bar: str, title: str = "slowest t
     names = min(max(_cells(row.name) + 2 * depth for depth, row in shown), max(width - apps - times - 30, 20))
     room = max(width - apps - names - times - 10, 10)
     longest = max(rows, key=lambda row: row.duration)
-    lines = ["", f"{title}: {_duration(longest)}, {len(rows)} span{'' if len(rows) == 1 else 's'}"]
+    lines = ["", f"slowest trace: {_duration(longest)}, {len(rows)} span{'' if len(rows) == 1 else 's'}{remark}"]
     for depth, row in shown:
         left = min(int((row.start - start) / whole * room), room - 1)
         size = min(max(round(row.duration / whole * room), 1), room - left)

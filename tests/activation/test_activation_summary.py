@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stardust_auto.activation.summary import Row, merged, ms, slowest, table, waterfall
+from stardust_auto.activation.summary import Row, merged, ms, remark, slowest, table, waterfall
 from stardust_auto.tracing.builder import OperationTotal, Sample
 
 MS = 1_000_000
@@ -108,6 +108,23 @@ def test_slowest_is_the_trace_with_the_longest_span() -> None:
     assert [one.id for one in slowest(history)] == ["2", "3"]
     assert [one.id for one in slowest([history[0], history[4]])] == ["5"]
     assert slowest([]) == []
+
+
+def test_slowest_is_the_slowest_and_not_the_one_with_the_most_spans() -> None:
+    history = [
+        sample("/a", "t1", "1", "", 0, 20),
+        *(sample("db:x", "t1", f"1{n}", "1", n, 1) for n in range(5)),
+        sample("/a", "t2", "2", "", 0, 21),
+        sample("db:x", "t2", "21", "2", 1, 2),
+    ]
+    assert [one.id for one in slowest(history)] == ["2", "21"]
+
+
+def test_a_maximum_that_is_not_the_shown_trace_is_explained() -> None:
+    shown = [sample("/a", "t1", "1", "", 0, 10)]
+    assert remark(shown, [total("/a", 9, 40, 10), total("ex:KeyError", 1, 99, 99)]) == ""
+    assert remark(shown, [total("/a", 9, 40, 17)]) == " (a call of 17.0 ms was counted but not kept)"
+    assert waterfall([row("1", "", 0, 10)], 80, "#", " (why)")[1] == "slowest trace: 10.0 ms, 1 span (why)"
 
 
 def test_a_trace_without_its_beginning_is_shown_only_where_there_is_no_other() -> None:
