@@ -106,7 +106,7 @@ def slowest(history: Sequence[Sample]) -> list[Sample]:
 def remark(samples: Sequence[Sample], totals: Iterable[OperationTotal]) -> str:
     """What to say where the table has a larger maximum than the trace that is shown: not every call is kept (protocol.md §5.4)."""
     most = max((one.max_ns for one in totals if not one.name.startswith(_EXCEPTION)), default=0)
-    return f" (a call of {ms(most)} was counted but not kept)" if most > _longest(samples) else ""
+    return f" (the longest call took {ms(most)}: no whole trace of it was kept)" if most > _longest(samples) else ""
 
 
 def _longest(samples: Iterable[Sample]) -> int:

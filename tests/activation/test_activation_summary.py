@@ -123,7 +123,7 @@ def test_slowest_is_the_slowest_and_not_the_one_with_the_most_spans() -> None:
 def test_a_maximum_that_is_not_the_shown_trace_is_explained() -> None:
     shown = [sample("/a", "t1", "1", "", 0, 10)]
     assert remark(shown, [total("/a", 9, 40, 10), total("ex:KeyError", 1, 99, 99)]) == ""
-    assert remark(shown, [total("/a", 9, 40, 17)]) == " (a call of 17.0 ms was counted but not kept)"
+    assert remark(shown, [total("/a", 9, 40, 17)]) == " (the longest call took 17.0 ms: no whole trace of it was kept)"
     assert waterfall([row("1", "", 0, 10)], 80, "#", " (why)")[1] == "slowest trace: 10.0 ms, 1 span (why)"
 
 
