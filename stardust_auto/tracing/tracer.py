@@ -1,6 +1,6 @@
 """The tracer: begins spans, folds finished calls into builders, hands the builders of a period to the reporter.
 
-One lock guards the builders and nobody ever waits for it: a call that finds it taken (another thread, a signal handler or a
+One lock guards the builders and nobody waits for it: a call that finds it taken (another thread, a signal handler or a
 finaliser in the middle of ours) leaves its numbers in a queue that the holder, the next call or the reporter folds in.
 """
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 #: Names beyond this many in one period share one builder per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
 MAX_NAMES = 1000
 _PENDING_LIMIT = 10_000
+#: Seconds. With the queue full a call lets the holder of the lock go on, which another thread's turn of 5 ms keeps from its work.
+_LONGEST_WAIT = 0.02
 _HISTORY_LIMIT = 5_000
 _CURRENT: Any = object()
 _NS = 1_000_000
@@ -178,9 +180,9 @@ class Tracer:
         error: BaseException | str | None = None,
         value: int = 0,
         span: Span | None = None,
-        ended: int = 0,
+        ended: int | None = None,
     ) -> None:
-        """Count one finished call. Never raises, never waits.
+        """Count one finished call. Never raises, and never waits unless 10,000 calls are queued.
 
         Args:
             start: :attr:`now` just before the call.
@@ -188,13 +190,17 @@ class Tracer:
             args: a tuple for ``describe``. Anything else is too large to be held until the trace ends, and ``describe.pick`` makes the
                 tuple of it.
             span: the call's own span; without one (nothing ran under the call) ids are made for a sample that is kept.
-            ended: when it ended, for one that could not be counted then.
+            ended: when it ended, for one that could not be counted then; the lock is held by who counts it now.
         """
         # In one piece: each further function would be paid for by every call. What stands in functions happens to few of them.
-        end = ended or self.now()
+        end = self.now() if ended is None else ended
         duration = end - start
         lock = self._lock
-        if lock.acquire(False):
+        if (
+            ended is not None
+            or lock.acquire(False)
+            or (len(self._pending) >= _PENDING_LIMIT and lock.acquire(timeout=_LONGEST_WAIT))
+        ):
             try:
                 builder = self._builders.get(name)
                 if builder is None:
@@ -233,25 +239,26 @@ class Tracer:
                             trace.waiting.append((end, name, duration, parent, describe, args, error, value, span))
                         else:
                             trace.left_out += 1
+                if self._pending and ended is None:
+                    self._fold_pending()
             except Exception:  # noqa: BLE001 - a fault of ours must not reach the application; it is counted
                 self.dropped["fault"] += 1
             finally:
-                lock.release()
-            if self._pending and not ended:
-                self._fold_pending()
+                if ended is None:
+                    lock.release()
         elif len(self._pending) < _PENDING_LIMIT:
             self._pending.append((name, start, parent, describe, args, error, value, span, end))
         else:
             self.dropped["pending"] += 1
         if self._untouched:
             self._first_record()
-        if error is not None and not ended:
+        if error is not None and ended is None:
             self._count_error(error, start, parent)
 
     def _fold_pending(self) -> None:
-        """Count what found the lock taken."""
+        """Count what found the lock taken, by whoever holds it."""
         pending = self._pending
-        for _ in range(len(pending)):  # what finds it taken again goes to the end of the queue
+        for _ in range(len(pending)):
             try:
                 call = pending.popleft()
             except IndexError:
@@ -369,10 +376,10 @@ class Tracer:
 
     def take(self) -> list[SpanBuilder]:
         """The builders of the period that ends now; counting goes on in new ones."""
-        self._fold_pending()
         if not self._lock.acquire(timeout=1.0):
             return []
         try:
+            self._fold_pending()
             builders, self._builders = self._builders, {}
             self._extra = 0
         finally:
