@@ -111,7 +111,10 @@ def test_waitress(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path)
         process.wait(10)
 
 
-def test_uvicorns_worker_processes_are_traced(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [["--workers", "2"], ["--reload"]])
+def test_uvicorns_processes_are_traced(
+    server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
     # tracing.md L21
     (tmp_path / "shop.py").write_text(
         "import sqlite3\n"
@@ -132,8 +135,7 @@ def test_uvicorns_worker_processes_are_traced(server: EmbeddedServer, clean: dic
             sys.executable,
             "-m",
             "uvicorn",
-            "--workers",
-            "2",
+            *options,
             "--port",
             str(port),
             "--lifespan",
