@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--rounds 40] [--json]
 
-Each figure is the median over all rounds of the wall clock (and CPU) of one process from start to exit, and the median of the
+Each figure is the median over all rounds: wall clock, CPU and largest resident set of one process from start to exit, and the
 differences to the bare process of the same round. ``launcher`` also counts ``stardust-auto`` itself, which runs before.
 Exits with 1 if a budget of performance.md is broken: 2 ms switched off or not configured, 15 ms configured, 3 ms for
 ``import stardust_auto``.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -65,16 +64,19 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
 
 
 def once(case: Case) -> tuple[float, float, float]:
-    """Wall clock and CPU of one process in milliseconds, and the largest resident set of all processes so far in MiB."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Wall clock and CPU of one process in milliseconds, and its largest resident set in MiB."""
     start = time.perf_counter()
-    subprocess.run(
-        case.command, env=environment(case.env), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    pid = os.posix_spawn(
+        case.command[0],
+        case.command,
+        environment(case.env),
+        file_actions=[(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)],
     )
+    _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall * 1000, cpu * 1000, after.ru_maxrss / 1024
+    if status:
+        raise SystemExit(f"{case.name}: exit status {os.waitstatus_to_exitcode(status)}")
+    return wall * 1000, (usage.ru_utime + usage.ru_stime) * 1000, usage.ru_maxrss / 1024
 
 
 def modules(case: Case) -> int:
@@ -91,13 +93,15 @@ def main() -> int:
     options = parser.parse_args()
     walls: dict[str, list[float]] = {case.name: [] for case in CASES}
     cpus: dict[str, list[float]] = {case.name: [] for case in CASES}
+    sizes: dict[str, list[float]] = {case.name: [] for case in CASES}
     for case in CASES:
         once(case)  # writes byte code and warms the page cache
     for _ in range(options.rounds):
         for case in CASES:
-            wall, cpu, _ = once(case)
+            wall, cpu, size = once(case)
             walls[case.name].append(wall)
             cpus[case.name].append(cpu)
+            sizes[case.name].append(size)
     rows = []
     for case in CASES:
         added = [a - b for a, b in zip(walls[case.name], walls[case.base], strict=True)] if case.base else []
@@ -108,6 +112,7 @@ def main() -> int:
                 "wall_ms": round(statistics.median(walls[case.name]), 2),
                 "cpu_ms": round(statistics.median(cpus[case.name]), 2),
                 "added_ms": round(median, 2),
+                "rss_mib": round(statistics.median(sizes[case.name]), 1),
                 "budget_ms": case.budget,
                 "modules": modules(case) if case.command[1:2] == ["-c"] and case.command[-1] == "pass" else None,
                 "held": case.budget is None or median <= case.budget,
@@ -117,12 +122,12 @@ def main() -> int:
         print(json.dumps({"python": sys.version.split()[0], "rounds": options.rounds, "cases": rows}, indent=1))
     else:
         print(f"Python {sys.version.split()[0]}, {options.rounds} rounds")
-        print(f"{'':24}{'wall ms':>9}{'CPU ms':>9}{'added ms':>10}{'budget':>8}{'modules':>9}")
+        print(f"{'':24}{'wall ms':>9}{'CPU ms':>9}{'added ms':>10}{'budget':>8}{'modules':>9}{'RSS MiB':>9}")
         for row in rows:
             budget = "" if row["budget_ms"] is None else f"{row['budget_ms']:.0f}{'' if row['held'] else ' !'}"
             count = "" if row["modules"] is None else str(row["modules"])
             print(
-                f"{row['case']:24}{row['wall_ms']:9.2f}{row['cpu_ms']:9.2f}{row['added_ms']:10.2f}{budget:>8}{count:>9}"
+                f"{row['case']:24}{row['wall_ms']:9.2f}{row['cpu_ms']:9.2f}{row['added_ms']:10.2f}{budget:>8}{count:>9}{row['rss_mib']:9.1f}"
             )
     return 0 if all(row["held"] for row in rows) else 1
 

@@ -32,7 +32,7 @@ class RequestSpan(Span):
     #: Set where a framework knows that its body is not made piece by piece.
     complete: bool | None
     environ: dict[str, Any]
-    inherited: int
+    inherited: int  # only where there is a parent
     start_response: Callable[..., Any]
     status: Any
 
@@ -48,7 +48,7 @@ class RequestSpan(Span):
         script = environ.get("SCRIPT_NAME")
         name = ROUTE_NAMES[script + route if script else route]
         if tracer is not None and self.name != name:
-            tracer.rename(self, name, self.inherited)
+            tracer.rename(self, name, getattr(self, "inherited", 0))
             path = environ.get("PATH_INFO") or "/"
             SERVER_NAMES.learn(script + path if script else path, name)
 
@@ -108,10 +108,13 @@ def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]
                     or "HTTP_TRACEID" in environ
                 ):
                     parent = inbound(environ) or parent
-                elif type(parent) is SpanContext:  # of whoever started this thread: a request begins anew
+                elif (
+                    parent is not None and type(parent) is SpanContext
+                ):  # of whoever started this thread: a request begins anew
                     parent = None
                 environ[KEY] = span = tracer.begin(name, parent, RequestSpan)
-                span.inherited = 0 if parent is None else parent.flag
+                if parent is not None:
+                    span.inherited = parent.flag
                 span.environ = environ
                 span.status = span.complete = None
                 span.start_response = start_response

@@ -26,17 +26,18 @@ class LocalTrace:
 
     __slots__ = ("ended", "kept", "left_out", "root", "waiting", "wanted")
 
-    def __init__(self, root: int, waiting: list[tuple[Any, ...]]) -> None:
-        #: Span id of the span that the trace began with here.
-        self.root = root
-        self.kept = 0
-        self.left_out = 0
-        #: Something in it is kept, so the rest of it is wanted too.
-        self.wanted = False
-        #: When its root ended, on the tracer's clock; since then nothing waits. 0 while it runs.
-        self.ended = 0
-        #: What samples will be made of, in the order in which the calls ended.
-        self.waiting = waiting
+    # Filled in by whoever makes it: trace_of() or the tracer.
+    #: Span id of the span that the trace began with here.
+    root: int
+    #: Samples that are kept of it, and calls that are only counted.
+    kept: int
+    left_out: int
+    #: Something in it is kept, so the rest of it is wanted too.
+    wanted: bool
+    #: When its root ended, on the tracer's clock; since then nothing waits. 0 while it runs.
+    ended: int
+    #: What samples will be made of, in the order in which the calls ended.
+    waiting: list[tuple[Any, ...]]
 
     def release(self, now: int) -> list[tuple[Any, ...]]:
         """The waiting calls, at the end of the root; what comes later does not begin to wait."""
@@ -54,7 +55,11 @@ def trace_of(parent: Any, *, begun: bool = True) -> LocalTrace | None:
     """The trace that ``parent`` belongs to. A live root opens it with the first span below it, if one has ``begun``."""
     trace: LocalTrace | None = parent._trace
     if trace is None and begun and not isinstance(parent, SpanContext):
-        trace = parent._trace = LocalTrace(parent._span_id, [])
+        trace = LocalTrace()
+        trace.root, trace.waiting = parent._span_id, []
+        trace.kept = trace.left_out = trace.ended = 0
+        trace.wanted = False
+        parent._trace = trace
     return trace
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_NAMES = 1000
 _PENDING_LIMIT = 10_000
 #: Seconds. With the queue full a call lets the holder of the lock go on, which another thread's turn of 5 ms keeps from its work.
-_LONGEST_WAIT = 0.02
+_LONGEST_WAIT = 0.1
 _HISTORY_LIMIT = 5_000
 _CURRENT: Any = object()
 _NS = 1_000_000
@@ -228,7 +228,12 @@ class Tracer:
                                 if type(args) is not tuple:
                                     args = describe.pick(args)
                                 call = (end, name, duration, parent, describe, args, error, value, span)
-                                parent._trace = LocalTrace(parent._span_id, [call])
+                                parent._trace = trace = (
+                                    LocalTrace()
+                                )  # filled in here: its __init__ would cost as much again
+                                trace.root, trace.waiting = parent._span_id, [call]
+                                trace.kept = trace.left_out = trace.ended = 0
+                                trace.wanted = False
                         elif trace.wanted:
                             self._consider(builder, end, name, duration, parent, describe, args, error, value, span)
                         elif span is not None and span._span_id == trace.root:  # nothing in it is worth keeping
