@@ -230,6 +230,9 @@ if __name__ == "__main__":
         print(pool.map(job, ["pool"] * 6))
         pool.close()
         pool.join()
+    from concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        print(list(executor.map(job, ["executor"] * 6)))
 """
 
 
@@ -241,8 +244,8 @@ def test_multiprocessing(
     (tmp_path / "work.py").write_text(QUERIES + "def job(name):\n    queries(name)\n    online()\n    return 1\n")
     (tmp_path / "app.py").write_text(MULTIPROCESSING)
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "app.py", method])
-    assert (done.stdout, done.stderr) == ("[0, 0]\n[1, 1, 1, 1, 1, 1]\n", "")
-    assert counts() == {"db:child:Select": 10, "db:pool:Select": 30}
+    assert (done.stdout, done.stderr) == ("[0, 0]\n" + "[1, 1, 1, 1, 1, 1]\n" * 2, "")
+    assert counts() == {"db:child:Select": 10, "db:pool:Select": 30, "db:executor:Select": 30}
 
 
 def test_a_process_pool_that_is_terminated_keeps_its_calls(traced: Run, counts: Counts) -> None:
