@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,16 +132,13 @@ def test_a_text_literal_never_survives(pieces):
         "?a=b" * 300_000,
     ],
 )
-def test_a_megabyte_costs_no_more_than_its_head(text):
-    # tracing.md S30: bounded work, shown by the time being far from what a whole scan would take.
-    start = time.process_time()
-    SqlNames("x")[text]
-    redact_sql(text)
-    redact_text(text)
-    redact_url(text)
-    HttpNames()[text]
-    PathNames()[text]
-    assert time.process_time() - start < 2
+def test_only_the_head_of_a_megabyte_is_read(text):
+    # tracing.md S30: what lies behind the head makes no difference, so it costs nothing.
+    tail = " from other where password = 'x' -- "
+    assert SqlNames("x")[text] == SqlNames("x")[text + tail]
+    for function in (redact_sql, redact_text, redact_url):
+        assert function(text) == function(text + tail)
+        assert len(function(text)) <= 8100
 
 
 @pytest.mark.parametrize(
