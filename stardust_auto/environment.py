@@ -28,7 +28,7 @@ class SettingError(ValueError):
 class Variable:
     """One documented variable: where it comes from, how it is read, what it means."""
 
-    __slots__ = ("aliases", "field", "help", "name", "parse", "secret")
+    __slots__ = ("aliases", "default", "field", "help", "name", "parse", "secret")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Variable:
         parse: Callable[[str], Any],
         help: str,  # noqa: A002 - the word of every command-line library
         *,
+        default: Any = None,
         aliases: tuple[str, ...] = (),
         secret: bool = False,
     ) -> None:
@@ -44,6 +45,7 @@ class Variable:
         self.field = field
         self.parse = parse
         self.help = help
+        self.default = default
         self.aliases = aliases
         self.secret = secret
 
@@ -151,6 +153,7 @@ VARIABLES: tuple[Variable, ...] = (
         parse_servers,
         "Address of the Stardust server; several with commas for failover. Without it nothing is active.",
         aliases=("StarServer",),
+        default=(),
     ),
     Variable(
         "STARDUST_APP_ID",
@@ -158,6 +161,7 @@ VARIABLES: tuple[Variable, ...] = (
         parse_identity,
         "Name of the application on the platform. Default: the name of the program.",
         aliases=("StarAppId",),
+        default="",
     ),
     Variable("STARDUST_APP_NAME", "app_name", parse_identity, "Name of the application for people. Default: its name."),
     Variable(
@@ -179,6 +183,7 @@ VARIABLES: tuple[Variable, ...] = (
         "scope",
         parse_identity,
         "Configuration scope, such as dev or prod. Default: chosen by the server.",
+        default="",
     ),
     Variable("STARDUST_CLIENT_ID", "client_id", parse_identity, "Name of this instance. Default: <ip>@<pid>."),
     Variable(
@@ -187,18 +192,30 @@ VARIABLES: tuple[Variable, ...] = (
         parse_bool,
         "Ask the StarAgent of this machine (UDP port 5500) for the server when none is configured; takes 1 s at most. "
         "Default: off.",
+        default=False,
     ),
-    Variable("STARDUST_ENABLED", "enabled", parse_bool, "The whole agent on or off. Default: on."),
-    Variable("STARDUST_TRACE_ENABLED", "trace_enabled", parse_bool, "Tracing on or off. Default: on."),
-    Variable("STARDUST_CONFIG_ENABLED", "config_enabled", parse_bool, "Remote configuration on or off. Default: on."),
+    Variable("STARDUST_ENABLED", "enabled", parse_bool, "The whole agent on or off. Default: on.", default=True),
+    Variable("STARDUST_TRACE_ENABLED", "trace_enabled", parse_bool, "Tracing on or off. Default: on.", default=True),
     Variable(
-        "STARDUST_PUSH_ENABLED", "push_enabled", parse_bool, "The WebSocket for pushed commands on or off. Default: on."
+        "STARDUST_CONFIG_ENABLED",
+        "config_enabled",
+        parse_bool,
+        "Remote configuration on or off. Default: on.",
+        default=True,
+    ),
+    Variable(
+        "STARDUST_PUSH_ENABLED",
+        "push_enabled",
+        parse_bool,
+        "The WebSocket for pushed commands on or off. Default: on.",
+        default=True,
     ),
     Variable(
         "STARDUST_INSTRUMENT",
         "instrument",
         parse_bool,
         "All integrations on or off; STARDUST_INSTRUMENT_<NAME> decides for one. Default: on.",
+        default=True,
     ),
     Variable(
         "STARDUST_EXCLUDES",
@@ -248,8 +265,15 @@ VARIABLES: tuple[Variable, ...] = (
         "log_level",
         parse_log_level,
         "Write the agent's own log to stderr from this level on. Default: no output.",
+        default="",
     ),
-    Variable("STARDUST_AUTO", "auto", parse_bool, "Whether the installed .pth file activates the agent. Default: off."),
+    Variable(
+        "STARDUST_AUTO",
+        "auto",
+        parse_bool,
+        "Whether the installed .pth file activates the agent. Default: off.",
+        default=False,
+    ),
 )
 
 #: What the platform's own sources may say: never more than these.
@@ -260,31 +284,7 @@ _PLATFORM["node_code"] = Variable(
 
 _INSTRUMENT_PREFIX = "STARDUST_INSTRUMENT_"
 
-_DEFAULTS: dict[str, Any] = {
-    "servers": (),
-    "app_id": "",
-    "app_name": None,
-    "app_version": None,
-    "secret": None,
-    "scope": "",
-    "client_id": None,
-    "node_code": None,
-    "discover": False,
-    "enabled": True,
-    "trace_enabled": True,
-    "config_enabled": True,
-    "push_enabled": True,
-    "instrument": True,
-    "excludes": None,
-    "period": None,
-    "max_samples": None,
-    "max_errors": None,
-    "timeout": None,
-    "propagate_to": None,
-    "cache_dir": None,
-    "log_level": "",
-    "auto": False,
-}
+_DEFAULTS: dict[str, Any] = {**{variable.field: variable.default for variable in VARIABLES}, "node_code": None}
 
 
 class AgentSettings:
