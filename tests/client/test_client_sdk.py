@@ -234,7 +234,9 @@ def test_the_sdk_without_stop_still_reports_at_exit(server: EmbeddedServer, admi
     code = (
         "from stardust_auto import StardustTracer\n"
         f"tracer = StardustTracer({server.url!r}, 'sdk'); tracer.start()\n"
-        "with tracer.new_span('last'): pass"
+        "with tracer.new_span('last'): pass\n"
+        "import time; deadline = time.monotonic() + 30\n"
+        "while tracer.session.state != 'online' and time.monotonic() < deadline: time.sleep(0.01)"
     )
     done = run(code, STARDUST_CACHE_DIR=str(tmp_path))
     assert (done.stderr, done.returncode) == ("", 0)
