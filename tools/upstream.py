@@ -149,10 +149,16 @@ SUITES = {
                 "transactions",
                 "requests_tests",
                 "servers",
+                "queries",
+                "aggregation",
+                "cache",
+                "sessions_tests",
+                "test_client",
             ),
             folder="tests",
             verbose=True,
         ),
+        Suite("aiosqlite", "aiosqlite", ("pytest",), tests=("aiosqlite/tests/smoke.py", "aiosqlite/tests/perf.py")),
     )
 }
 SHORT = ("cpython-sqlite3", "cpython-wsgiref")
