@@ -56,6 +56,7 @@ def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, op
         expected = {"db:work:Select": 30, "/page/<number>": 30}
         until(lambda: expected.items() <= counted(server, "web").items())
         answered(f"http://127.0.0.1:{port}/page/last", process)
+        time.sleep(0.5)  # a worker that is still busy with its answer would end without Python's atexit
         process.send_signal(signal.SIGINT)  # to uWSGI that is the signal to end
         assert process.wait(15) == 0
         loads = 2 if "--lazy-apps" in options else 1
