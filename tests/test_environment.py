@@ -170,4 +170,3 @@ def test_reading_the_environment_imports_nothing_heavy():
     out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     allowed = {"stardust_auto", "stardust_auto.environment", "stardust_auto.platform_files", "__future__"}
     assert set(eval(out)) <= allowed
-

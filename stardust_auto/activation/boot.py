@@ -225,7 +225,7 @@ class TriggerLoader:
         self._loader = loader
 
     @property  # type: ignore[misc] # isinstance() is to find the class of the real loader
-    def __class__(self) -> type:
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] # as above
         return type(self._loader)
 
     def __getattr__(self, name: str) -> Any:

@@ -37,11 +37,11 @@ def _command(patches: Patches, plain: Any) -> Any:
             raise
         try:
             # What record_command() does for a server and a command that are known, without the further calls.
-            names = BY_POOL[id(self.connection_pool)][1]
+            names: Any = BY_POOL[id(self.connection_pool)][1]
             name = names[args[0]]
         except Exception:  # noqa: BLE001 - whatever it is, the long way knows what to do
-            name = None
-        if type(name) is str:
+            names = name = None
+        if names is not None and type(name) is str:
             tracer.record(name, start, parent, describe_command, (names.address, name))
         else:
             record_command(patches, self, args, start, parent, None)

@@ -58,7 +58,8 @@ class EmbeddedServer:
         self._listener = bind(*self._address)
         self.url = url_of(self._listener)
         try:
-            with suppressed():  # a program that is traced and has a server inside does not see the server's own statements
+            # A program that is traced and has a server inside does not see the server's own statements.
+            with suppressed():
                 self.store = Store(self._folder, self._settings, self._clock)
         except BaseException:
             self._listener.close()

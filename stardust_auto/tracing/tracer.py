@@ -286,7 +286,7 @@ class Tracer:
         """Decide whether a call that is counted becomes a sample, now or with the rest of its trace."""
         if type(parent) is SpanContext and lapsed(parent, end):
             parent = None
-        flagged = parent is not None and parent.flag
+        flagged = parent is not None and bool(parent.flag)
         if error is None:
             most = self.max_samples
             keep = builder.total <= most or (builder.total <= 10 * most and (flagged or duration > self._timeout_ns))
