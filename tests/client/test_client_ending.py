@@ -49,7 +49,14 @@ def run(server: EmbeddedServer | str, tmp_path: Path, code: str) -> subprocess.C
     url = server if isinstance(server, str) else server.url
     return subprocess.run(
         [sys.executable, "app.py"],
-        env={"STARDUST_SERVER": url, "STARDUST_APP_ID": "jobs", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={
+            "STARDUST_SERVER": url,
+            "STARDUST_APP_ID": "jobs",
+            "HOME": str(tmp_path),
+            "PATH": "/usr/bin:/bin",
+            # Python 3.12 warns of threads at a fork. Ours ends before it, unless it is in the middle of a call.
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",
+        },
         cwd=tmp_path,
         capture_output=True,
         text=True,
