@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Names beyond this many in one period share one builder per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
 MAX_NAMES = 1000
-_PENDING_LIMIT = 10_000
+_PENDING_LIMIT = 50_000
 #: Seconds. With the queue full a call lets the holder of the lock go on, which another thread's turn of 5 ms keeps from its work.
 _LONGEST_WAIT = 0.1
 _HISTORY_LIMIT = 5_000
