@@ -18,6 +18,7 @@ from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, lapsed, trace_of
 from stardust_auto.tracing.naming import operation_name
+from stardust_auto.tracing.run_totals import RunTotals
 from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import Span
 from stardust_auto.tracing.wildcard import compile_wildcards
@@ -34,7 +35,6 @@ MAX_NAMES = 1000
 _PENDING_LIMIT = 50_000
 #: Seconds. With the queue full a call lets the holder of the lock go on, which another thread's turn of 5 ms keeps from its work.
 _LONGEST_WAIT = 0.1
-_HISTORY_LIMIT = 5_000
 _CURRENT: Any = object()
 _NS = 1_000_000
 
@@ -84,8 +84,7 @@ class Tracer:
         self._lock = allocate_lock()
         self._builders: dict[str, SpanBuilder] = {}
         self._pending: deque[tuple[Any, ...]] = deque()
-        self._totals: dict[str, OperationTotal] = {}
-        self._history: deque[Sample] = deque(maxlen=_HISTORY_LIMIT)
+        self._run = RunTotals() if self.keep_totals else None
         self._extra = 0
         self._untouched = True
 
@@ -396,14 +395,9 @@ class Tracer:
                 continue
             builder.end_time = max(now, builder.start_time)
             taken.append(builder)
-            if self.keep_totals:
-                self._keep(builder)
+            if self._run is not None:
+                self._run.add(builder)
         return taken
-
-    def _keep(self, builder: SpanBuilder) -> None:
-        self._totals[builder.name] = builder.added_to(self._totals.get(builder.name))
-        self._history.extend(builder.samples)
-        self._history.extend(builder.error_samples)
 
     def apply(self, policy: TracePolicy) -> None:
         """Take over what the server said. Its list of excludes replaces ours, also when it is ``None`` (protocol.md §3.1)."""
@@ -421,22 +415,8 @@ class Tracer:
 
     def totals(self) -> list[OperationTotal]:
         """Totals of the whole run by name, the most expensive first; empty unless ``keep_totals``."""
-        if not self.keep_totals:
-            return []
-        totals = dict(self._totals)
-        for builder in list(self._builders.values()):
-            if builder.total and not builder.excluded:
-                totals[builder.name] = builder.added_to(totals.get(builder.name))
-        return sorted(totals.values(), key=lambda one: (-one.cost_ns, one.name))
+        return self._run.totals(list(self._builders.values())) if self._run is not None else []
 
     def history(self) -> list[Sample]:
         """Kept samples of the whole run, oldest first, at most 5000; empty unless ``keep_totals``."""
-        if not self.keep_totals:
-            return []
-        running = [
-            sample
-            for builder in list(self._builders.values())
-            if not builder.excluded
-            for sample in (*builder.samples, *builder.error_samples)
-        ]
-        return sorted((*self._history, *running), key=lambda sample: sample.start_ns)
+        return self._run.samples(list(self._builders.values())) if self._run is not None else []
