@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sysconfig
 import time
@@ -67,9 +68,14 @@ def counted(server: EmbeddedServer, app: str) -> dict[str, int]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody uses at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A free port below those that the system gives out by itself, so that nobody gets it before its server is up."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
 
 
 def answered(url: str, process: subprocess.Popen[Any]) -> str:

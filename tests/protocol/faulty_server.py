@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import queue
+import random
 import socket
 import struct
 import threading
@@ -265,9 +266,14 @@ class FaultyServer(ThreadingHTTPServer):
 
 
 def unused_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A free port below those that the system gives out by itself, so that it stays free while a server is away."""
+    while True:
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            except OSError:
+                continue
+            return int(sock.getsockname()[1])
 
 
 def totals(calls: list[Call]) -> dict[str, int]:
