@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from stardust_auto.environment import program_name
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.ending import EXIT_BUDGET
-from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Channel:
             return
         try:
             self._used = True
+            if delay and in_forking_master():
+                return  # what the master itself counts is reported at its end, if uWSGI lets Python end there
             if self._stalled:
                 self._stalled = False
                 self.session.start()

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stardust_auto.tracing.context import SUPPRESSED, current_span
-from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,9 @@ class Worker:
         return self._thread is threading.current_thread()
 
     def start(self) -> bool:
-        """Start the thread unless it runs. False where no thread can be had: late in interpreter shutdown."""
+        """Start the thread unless it runs. False where none can be had: late in interpreter shutdown, or before uWSGI forks."""
+        if in_forking_master():
+            return False
         with self._lock:
             if self.running:
                 return True

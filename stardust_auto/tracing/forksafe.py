@@ -25,6 +25,15 @@ _registered = False
 _ours: frozenset[int] = frozenset()
 
 
+def in_forking_master() -> bool:
+    """Whether this is uWSGI before it forks its workers: without Python's hooks, and whoever holds the interpreter's lock then.
+
+    A thread of ours that held it would leave every worker waiting for a thread that it does not have.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 0
+
+
 def after_fork_in_child(method: Callable[[], None]) -> None:
     """Call the bound ``method`` in each forked child, in the order of registration, as long as its object lives."""
     _resets[:] = [reference for reference in _resets if reference() is not None]

@@ -59,8 +59,11 @@ def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, op
         time.sleep(0.5)  # a worker that is still busy with its answer would end without Python's atexit
         process.send_signal(signal.SIGINT)  # to uWSGI that is the signal to end
         assert process.wait(15) == 0
-        loads = 2 if "--lazy-apps" in options else 1
-        expected = {"db:work:Select": 31, "/page/<number>": 31, "db:boot:Select": loads}
+        expected = {"db:work:Select": 31, "/page/<number>": 31}
+        if (
+            "--lazy-apps" in options
+        ):  # a master has no thread of ours, so what it counts before it forks is not reported
+            expected["db:boot:Select"] = 2
         until(lambda: counted(server, "web") == expected)
     finally:
         process.kill()
