@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
 import sysconfig
 import time
 from collections.abc import Callable
@@ -65,17 +63,6 @@ def counted(server: EmbeddedServer, app: str) -> dict[str, int]:
         return {}
     reply.raise_for_status()
     return {row["name"]: row["total"] for row in reply.json()}
-
-
-def free_port() -> int:
-    """A free port below those that the system gives out by itself, so that nobody gets it before its server is up."""
-    while True:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
 
 
 def answered(url: str, process: subprocess.Popen[Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from activation_kit import LAUNCHER, Run
+from ports import reserved_port
 
 from stardust_auto.server import EmbeddedServer
 
@@ -45,10 +46,7 @@ def clean(tmp_path: Path, byte_code: str) -> dict[str, str]:
 @pytest.fixture
 def refusing() -> str:
     """A server address at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{reserved_port()}"
 
 
 @pytest.fixture

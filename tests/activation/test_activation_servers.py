@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, SCRIPTS, Run, answered, counted, free_port, until
+from activation_kit import LAUNCHER, SCRIPTS, Run, answered, counted, until
+from ports import reserved_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def app(environ, start_response):
 def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
     # tracing.md L9, L22: every worker reports, none hangs, nothing is sent twice
     (tmp_path / "shop.py").write_text(APP)
-    port = free_port()
+    port = reserved_port()
     gunicorn = os.path.join(SCRIPTS, "gunicorn")
     kind, *more = options
     process = subprocess.Popen(
@@ -83,7 +84,7 @@ def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path,
 
 def test_waitress(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP)
-    port = free_port()
+    port = reserved_port()
     process = subprocess.Popen(
         [
             LAUNCHER,
@@ -124,7 +125,7 @@ def test_uvicorns_processes_are_traced(
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
         "    await send({'type': 'http.response.body', 'body': b'ok'})\n"
     )
-    port = free_port()
+    port = reserved_port()
     process = subprocess.Popen(
         [
             LAUNCHER,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from activation_kit import LAUNCHER, SCRIPTS, answered, free_port, until
+from activation_kit import LAUNCHER, SCRIPTS, answered, until
+from ports import reserved_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_workers_keep_what_their_master_read_and_follow_the_center(
     # config.md case 65
     (tmp_path / "shop.py").write_text(SHOP)
     publish(server, "first")
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserved_port()}"
     arguments = [part.format(address=address) for part in command[1:]]
     process = subprocess.Popen(
         [LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, command[0]), *arguments],

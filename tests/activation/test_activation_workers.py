@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, QUERIES, SCRIPTS, answered, counted, free_port, until
+from activation_kit import LAUNCHER, QUERIES, SCRIPTS, answered, counted, until
+from ports import reserved_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def page(number):
 def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
     # tracing.md X10, W30: uWSGI forks without Python's hooks, and handles signals without Python
     (tmp_path / "shop.py").write_text(SHOP)
-    port = free_port()
+    port = reserved_port()
     process = subprocess.Popen(
         [
             *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi"), "--master"),
@@ -124,7 +125,7 @@ def test_gunicorn_ends_as_fast_with_a_server_that_is_away(
     (tmp_path / "shop.py").write_text(QUERIES + "import flask\napp = flask.Flask('shop')\napp.get('/')(lambda: 'ok')\n")
 
     def ends_after(*launcher: str) -> float:
-        port = free_port()
+        port = reserved_port()
         process = subprocess.Popen(
             [*launcher, os.path.join(SCRIPTS, "gunicorn"), "-w", "2", "-b", f"127.0.0.1:{port}", "shop:app"],
             env=clean,

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faulty_server import FaultyServer, Handler, totals, unused_port
+from faulty_server import FaultyServer, Handler, totals
+from ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +227,7 @@ class Outcome:
 def run(fault: Fault) -> Outcome:
     """From the start of the program to its end."""
     with tempfile.TemporaryDirectory() as folder:
-        port = unused_port()
+        port = reserved_port()
         server = Server(port, fault.certificate) if fault.listens else None
         if server is not None:
             server.handshakes = fault.handshakes

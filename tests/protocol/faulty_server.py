@@ -6,7 +6,6 @@ import gzip
 import json
 import logging
 import queue
-import random
 import socket
 import struct
 import threading
@@ -263,17 +262,6 @@ class FaultyServer(ThreadingHTTPServer):
             Socket(handler, self).serve()
         else:
             handler.reply_bytes(b"", 404)
-
-
-def unused_port() -> int:
-    """A free port below those that the system gives out by itself, so that it stays free while a server is away."""
-    while True:
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
-            except OSError:
-                continue
-            return int(sock.getsockname()[1])
 
 
 def totals(calls: list[Call]) -> dict[str, int]:

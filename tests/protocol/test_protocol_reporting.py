@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from faulty_server import FaultyServer, Handler, totals, unused_port
+from faulty_server import FaultyServer, Handler, totals
+from ports import reserved_port
 
 from stardust_auto.protocol import reporting
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
@@ -142,7 +143,7 @@ def test_first_report_five_seconds_after_the_first_span_then_each_period(source:
 
 
 def test_outage_and_replay(new_session: NewSession, source: Source) -> None:
-    port = unused_port()
+    port = reserved_port()
     session = new_session(f"http://127.0.0.1:{port}")
     reporter = source.reporter(session)
     expected = 0
@@ -163,8 +164,8 @@ def test_outage_and_replay(new_session: NewSession, source: Source) -> None:
 
 
 def test_killed_in_the_middle_and_back(new_session: NewSession, source: Source) -> None:
-    with FaultyServer() as first:
-        port = first.port
+    port = reserved_port()
+    with FaultyServer(port) as first:
         session = new_session(first.url)
         reporter = source.reporter(session)
         source.ready = [builder("op", 1)]

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import FaultyServer, Handler, unused_port
+from faulty_server import FaultyServer, Handler
+from ports import reserved_port
 
 from stardust_auto.protocol.account import Account
 from stardust_auto.protocol.connection import Connection
@@ -320,7 +321,7 @@ def test_back_off_is_full_jitter_and_resets(tmp_path: Path) -> None:
         limits.append(high)
         return high
 
-    port = unused_port()
+    port = reserved_port()
     connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=lambda: now[0], uniform=uniform)
     for _ in range(5):
         with pytest.raises(Unavailable):
@@ -351,7 +352,7 @@ def test_retry_after_is_obeyed(tmp_path: Path) -> None:
 def test_one_line_for_each_change_of_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "stardust_auto")
     now = [0.0]
-    port = unused_port()
+    port = reserved_port()
     connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=lambda: now[0])
 
     def beats(count: int) -> None:
@@ -407,7 +408,7 @@ def test_nothing_reaches_stderr_unless_logging_is_configured() -> None:
 
     code = (
         "from stardust_auto.protocol.session import Session\n"
-        f"session = Session('http://127.0.0.1:{unused_port()}', 'demo', push=False)\n"
+        f"session = Session('http://127.0.0.1:{reserved_port()}', 'demo', push=False)\n"
         "try: session.call('x')\n"
         "except Exception as error: assert 'refused' in str(error), error\n"
     )
@@ -435,7 +436,7 @@ class Recorder:
 
 
 def test_tasks_are_woken_when_the_server_is_back(new_session: NewSession) -> None:
-    port = unused_port()
+    port = reserved_port()
     session = new_session(f"http://127.0.0.1:{port}")
     task = Recorder()
     session.add_task(task)

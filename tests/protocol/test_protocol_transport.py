@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from faulty_server import FaultyServer, Handler, unused_port
+from faulty_server import FaultyServer, Handler
+from ports import reserved_port
 
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
 from stardust_auto.protocol.secrets import Secret
@@ -130,7 +131,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:  # config.m
 
 def test_refused_connection() -> None:
     with pytest.raises(Unavailable, match="refused") as caught:
-        Transport(ServerList(f"http://127.0.0.1:{unused_port()}"), "test").call(PING, TOKEN, 3)
+        Transport(ServerList(f"http://127.0.0.1:{reserved_port()}"), "test").call(PING, TOKEN, 3)
     assert not caught.value.may_have_arrived
 
 
