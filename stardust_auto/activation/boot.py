@@ -128,6 +128,10 @@ def _watch(settings: AgentSettings) -> None:
 
     names = [*TARGET_MODULES, *foreign_targets(sys.path)]
     finder = TargetFinder(names, settings)
+    if not sys.orig_argv:  # not Python's own program: the interpreter is part of another one, which may be uWSGI
+        from stardust_auto.activation.uwsgi import await_uwsgi
+
+        await_uwsgi(finder.install)
     if any(name in sys.modules for name in names):
         finder.install()
     else:
@@ -186,6 +190,10 @@ class TargetFinder:
         a module that another thread is importing (wrapt needs asyncio, say) waits for ever.
         """
         if fullname not in self._names:
+            if fullname == "pyuwsgi" and sys.modules.get(fullname) is None:  # uWSGI as a library, started by a script
+                from stardust_auto.activation.uwsgi import await_uwsgi
+
+                await_uwsgi(self.install)
             return None
         for finder in list(sys.meta_path):
             find = getattr(finder, "find_spec", None) if finder is not self else None

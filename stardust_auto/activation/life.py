@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.activation.boot import say
+from stardust_auto.activation import uwsgi
 from stardust_auto.tracing.ending import at_end_of_child, time_left
-from stardust_auto.tracing.forksafe import after_fork_in_child, run_in_child
+from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,7 @@ class ProcessLife:
         after_fork_in_child(self._start_over)
         # Registered now, before the application's own: they run in reverse order, and those may still make calls.
         atexit.register(self._exit)
-        _follow_uwsgi()
+        uwsgi.follow_forks()
 
     def _start_over(self) -> None:
         self._begun = False
@@ -46,7 +45,7 @@ class ProcessLife:
         if self._begun:
             return
         self._begun = True
-        _follow_uwsgi()
+        uwsgi.follow_forks()
         self._follow_celery()
         at_end_of_child(self._exit)
         self.chain_sigterm()
@@ -122,41 +121,3 @@ def _in_main_thread() -> bool:
     import threading
 
     return threading.current_thread() is threading.main_thread()
-
-
-#: Threads run without being asked for; 2.0.21 is known to need the option, 2.0.27 not to.
-_UWSGI_WITH_THREADS = (2, 0, 27)
-#: What uWSGI called after its forks before us; ``None`` until we have looked.
-_uwsgi_hooks: list[Callable[[], object]] | None = None
-
-
-def _follow_uwsgi() -> None:
-    """Forget the master's state in a worker of uWSGI, which forks without Python's hooks. Again and again does no harm."""
-    global _uwsgi_hooks
-    uwsgi: Any = sys.modules.get("uwsgi")
-    if uwsgi is None or getattr(uwsgi, "post_fork_hook", None) is _after_uwsgis_fork:
-        return
-    if _uwsgi_hooks is None:
-        from wrapt import register_post_import_hook
-
-        _uwsgi_hooks = []
-        _check_threads(uwsgi)
-        # It puts its own hook in the place of whatever is there.
-        register_post_import_hook(lambda _module: _follow_uwsgi(), "uwsgidecorators")
-    previous = getattr(uwsgi, "post_fork_hook", None)
-    if previous is not None:
-        _uwsgi_hooks.append(previous)
-    uwsgi.post_fork_hook = _after_uwsgis_fork
-
-
-def _check_threads(uwsgi: Any) -> None:
-    """Say, once, that a uWSGI does not let threads run: such a worker reports only when it ends."""
-    version = tuple(int(number) for number in re.findall(rb"\d+", uwsgi.version)[:3])
-    if version < _UWSGI_WITH_THREADS and not {"enable-threads", "threads"} & set(uwsgi.opt) and uwsgi.worker_id() <= 1:
-        say("uWSGI is without --enable-threads: what its workers do is reported only when they end")
-
-
-def _after_uwsgis_fork() -> None:
-    run_in_child()
-    for hook in _uwsgi_hooks or ():
-        hook()

@@ -1,0 +1,138 @@
+"""A bare callable under uWSGI, which takes it out of its module from C: one span a request, and the program sees its own callable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from activation_kit import LAUNCHER, SCRIPTS, answered, counted, until
+from ports import reserved_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stardust_auto.server import EmbeddedServer
+
+#: Nothing is imported that we trace. Says in each answer what the program can see of us.
+SHOP = """
+import sys
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    module = sys.modules.get(__name__)
+    names = [vars(module)[name] is KEPT for name in ("application", "app") if name in vars(module)]
+    return [f"{names} {sys.getprofile()} {sys.gettrace()}".encode()]
+KEPT = app = application
+def make(): return application
+"""
+SEEN = "[True, True] None None"
+
+
+@pytest.fixture
+def counts_of(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path):
+    """``counts_of(options, paths)``: the answers to these paths, and what was counted when uWSGI has ended."""
+
+    def serve(options: list[str], paths: list[str]) -> tuple[set[str], dict[str, int]]:
+        port = reserved_port()
+        process = subprocess.Popen(
+            [
+                *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi")),
+                *("--http-socket", f"127.0.0.1:{port}", *options),
+            ],
+            env=clean,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            answers = {answered(f"http://127.0.0.1:{port}{path}", process) for path in paths}
+            until(lambda: sum(counted(server, "web").values()) >= len(paths))
+            process.send_signal(signal.SIGINT)
+            process.wait(15)
+            return answers, counted(server, "web")
+        finally:
+            process.kill()
+            process.wait(10)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--wsgi-file", "shop.py"],
+        ["--master", "--processes", "2", "--wsgi-file", "shop.py", "--callable", "app"],
+        ["--master", "--processes", "2", "--lazy-apps", "--file", "shop.py"],
+        ["--master", "--threads", "2", "--module", "shop"],
+        ["--master", "--module", "shop:app"],
+        ["--master", "--lazy-apps", "--wsgi", "shop:make()"],
+    ],
+    ids=" ".join,
+)
+def test_a_bare_callable(counts_of, tmp_path: Path, options: list[str]) -> None:
+    # tracing.md W30
+    (tmp_path / "shop.py").write_text(SHOP)
+    assert counts_of(options, ["/one", "/two", "/one"]) == ({SEEN}, {"/one": 2, "/two": 1})
+
+
+@pytest.mark.parametrize("more", [[], ["--single-interpreter"]])
+def test_several_mounted_applications(counts_of, tmp_path: Path, more: list[str]) -> None:
+    # tracing.md W30, W22: uWSGI gives each of them an interpreter of its own, unless told otherwise
+    (tmp_path / "shop.py").write_text(SHOP)
+    options = [*more, "--mount", "/x=shop.py", "--mount", "/y=shop:app", "--mount", "/=shop:make()"]
+    assert counts_of(options, ["/one", "/x/two", "/y/three"]) == ({SEEN}, {"/one": 1, "/x/two": 1, "/y/three": 1})
+
+
+def test_a_table_of_applications(counts_of, tmp_path: Path) -> None:
+    # tracing.md W30: uWSGI's own ``applications``, whose paths are bytes
+    text = SHOP.replace("KEPT = app", "TABLE = applications = {b'': application, b'/x': application}\nKEPT = app")
+    text = text.replace("{sys.gettrace()}", "{sys.gettrace()} {applications is TABLE and TABLE[b'/x'] is KEPT}")
+    (tmp_path / "shop.py").write_text(text)
+    answers, counts = counts_of(["--module", "shop"], ["/one", "/x/two"])
+    assert (answers, counts) == ({f"{SEEN} True"}, {"/one": 1, "/x/two": 1})
+
+
+def test_a_load_that_keeps_its_frames_works_as_ever(counts_of, tmp_path: Path) -> None:
+    # tracing.md W30: the end of such a load cannot be seen. What is counted then is what the application does.
+    kept = "try:\n    import nothing_of_that_name\nexcept ImportError as error:\n    KEPT_ERROR = error\n"
+    work = "    sqlite3.connect('work').execute('select 1').fetchall()\n    start_response("
+    text = f"import sqlite3\n{kept}{SHOP}".replace("    start_response(", work)
+    (tmp_path / "shop.py").write_text(text)
+    answers, counts = counts_of(["--wsgi-file", "shop.py"], ["/one"])
+    assert (answers, counts) == ({SEEN}, {"db:work:Select": 1})
+
+
+def test_flask_inside_a_bare_middleware_is_one_request(counts_of, tmp_path: Path) -> None:
+    # tracing.md W19
+    (tmp_path / "shop.py").write_text(
+        "import flask\ninner = flask.Flask(__name__)\n"
+        "inner.get('/items/<int:number>')(lambda number: str(number))\n"
+        "def application(environ, start_response): return inner(environ, start_response)\n"
+    )
+    answers, counts = counts_of(["--wsgi-file", "shop.py"], ["/items/1", "/items/2"])
+    assert (answers, counts) == ({"1", "2"}, {"/items/<int:number>": 2})
+
+
+def test_an_object_as_application(counts_of, tmp_path: Path) -> None:
+    # tracing.md W33
+    (tmp_path / "shop.py").write_text(
+        "class Shop:\n"
+        "    def __call__(self, environ, start_response):\n"
+        "        start_response('200 OK', [])\n"
+        "        return [str(app is self and type(app) is Shop).encode()]\n"
+        "app = Shop()\n"
+    )
+    assert counts_of(["--module", "shop:app"], ["/one"]) == ({"True"}, {"/one": 1})
+
+
+def test_a_program_that_is_profiled_is_left_alone(counts_of, tmp_path: Path) -> None:
+    # tracing.md I10: somebody else's profile function stays where it is
+    work = "    sqlite3.connect('work').execute('select 1').fetchall()\n    start_response("
+    text = SHOP.replace("    start_response(", work).replace("{sys.getprofile()}", "{sys.getprofile() is mine}")
+    (tmp_path / "shop.py").write_text(
+        f"import sqlite3, sys\nmine = lambda *details: None\nsys.setprofile(mine)\n{text}"
+    )
+    answers, counts = counts_of(["--wsgi-file", "shop.py"], ["/one"])
+    assert (answers, counts) == ({"[True, True] True None"}, {"db:work:Select": 1})
