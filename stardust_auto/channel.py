@@ -70,6 +70,7 @@ class Channel:
         #: The thread ended for a fork; the next recorded call starts it again.
         self._stalled = False
         self._cancelled = False
+        self._leaving = False
         self._starter: Thread | None = None
         self._hurry = allocate_lock()
         self._hurry.acquire()
@@ -151,6 +152,8 @@ class Channel:
             for name in _BACKGROUND:
                 import_module(name)
             session = self.session
+            if self._leaving:
+                session.leave()
             if self.settings.trace_enabled:
                 if self._reporter is None:
                     from stardust_auto.protocol.reporting import Reporter
@@ -211,11 +214,28 @@ class Channel:
         deadline = time.monotonic() + timeout
         if not self._used:
             return True
+        self._leaving = True
+        if self._session is not None:
+            self._session.leave()
         self.start()
         self._started = False
-        if not self._wait_connected(timeout) or self._session is None:
-            return False
-        return self._session.stop(max(deadline - time.monotonic(), 0.0))
+        arrived = self._wait_connected(timeout) and self._session is not None
+        arrived = arrived and self.session.stop(max(deadline - time.monotonic(), 0.0))
+        self._tell_loss(arrived)
+        return arrived
+
+    def _tell_loss(self, arrived: bool) -> None:
+        """Say once what the end of this process takes with it. To those who log: nobody else is told anything."""
+        reporter = self._reporter
+        lost = reporter.counts.queued if reporter is not None else 0
+        if not arrived:
+            lost += sum(builder.total for builder in self.tracer.take())
+        if lost and "stardust_auto.protocol.session" in sys.modules:
+            import logging
+
+            logging.getLogger("stardust_auto").warning(
+                "stardust: the process ends with %d calls that are not reported", lost
+            )
 
     def stop(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report, and log out unless others use the session, within ``timeout`` seconds."""

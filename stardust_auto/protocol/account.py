@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stardust_auto.protocol.credentials import Credentials, CredentialStore
@@ -80,6 +81,17 @@ class Account:
         if issued is not None and issued != self._configured:
             yield issued
         yield self._configured
+
+    @contextmanager
+    def turn(self, seconds: float) -> Iterator[None]:
+        """To log in within. Processes that have no secret yet go one after the other: the first is registered, the others
+        would be refused without the secret that it is given, and find it when their turn comes.
+        """
+        if self._configured.secret is not None or self._issued is not None or self._store.load() is not None:
+            yield
+            return
+        with self._store.turn(seconds):
+            yield
 
     def accepted(self, credentials: Credentials, reply: LoginReply) -> None:
         """The server took ``credentials``, and may have issued others.

@@ -101,6 +101,8 @@ class Connection:
         self.last_ping: float | None = None
         #: While the session stops: no call may go on after this moment of the monotonic clock.
         self.deadline: float | None = None
+        #: The process ends: what is still to be said is said, and no more than that.
+        self.leaving = False
 
     def abandon(self) -> None:
         """In a forked child: close the parent's connections here, which its server does not notice."""
@@ -209,9 +211,14 @@ class Connection:
         if self._token is not None:
             return
         try:
-            self._login(deadline)
-            # At once: an instance that has not pinged since it logged in is never pushed to (§12.4).
-            self._ping(deadline)
+            with self.account.turn(max(0.0, deadline - self._clock()) / 2):
+                self._login(deadline)
+            if self.leaving:
+                self.last_ping = self._clock()
+                self._succeeded()  # nobody is there to be pushed to any more
+            else:
+                # At once: an instance that has not pinged since it logged in is never pushed to (§12.4).
+                self._ping(deadline)
         except (ApiError, BadReply) as error:
             self._token = None
             self._failed(error)
@@ -292,7 +299,7 @@ class Connection:
         *,
         repeatable: bool = True,
     ) -> Any:
-        from stardust_auto.protocol.transport import Request, Transport
+        from stardust_auto.protocol.transport import Request, Transport, own_user_agent
 
         if self._transport is None:
             self._transport = Transport(self.servers, own_user_agent())
@@ -386,15 +393,3 @@ class Connection:
             yield
         finally:
             lock.release()
-
-
-def own_user_agent() -> str:
-    """What we call ourselves."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        ours = version("stardust-auto")
-    except PackageNotFoundError:
-        ours = "0.0.0"
-    return f"stardust-auto/{ours} Python/{platform.python_version()}"

@@ -7,16 +7,23 @@ import json
 import logging
 import os
 import stat
+import sys
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.secrets import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stardust_auto.protocol.servers import Server
 
 logger = logging.getLogger("stardust_auto")
 _LIMIT: Final = 4096
+#: Seconds between two looks at a lock that somebody else holds.
+_LOOK: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,40 @@ class CredentialStore:
 
             folder = self._folder = platformdirs.user_cache_dir("stardust-auto", appauthor=False)
         return os.path.join(folder, f"credentials-{hashlib.sha256(self._key.encode()).hexdigest()[:20]}.json")
+
+    @contextmanager
+    def turn(self, seconds: float) -> Iterator[None]:
+        """One process at a time, waiting at most ``seconds``; without a folder that can be locked, all at once."""
+        handle = self._lock(seconds)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                _unlock(handle)
+
+    def _lock(self, seconds: float) -> int | None:
+        if sys.platform == "win32":
+            return None
+        import fcntl
+
+        deadline = time.monotonic() + seconds
+        folder = os.path.dirname(self.path)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None  # nothing can be kept there either, which is said then
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(_LOOK)
+                    continue
+            except OSError:
+                os.close(handle)
+                return None
+            return handle
 
     def load(self) -> Credentials | None:
         """What was saved, unless another user could have written or read it."""
@@ -100,3 +141,12 @@ class CredentialStore:
             self._complained = True
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             logger.warning("stardust: cannot %s issued credentials in %s: %s", what, os.path.dirname(self.path), reason)
+
+
+def _unlock(handle: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        # In so many words: a child that was forked meanwhile has the descriptor, too, and would keep the lock.
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)

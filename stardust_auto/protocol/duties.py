@@ -185,7 +185,7 @@ class PushDuty:
     def run(self) -> float | None:
         """Connect when the session is online, read, keep alive."""
         if self._push is None:
-            if not self._connection.online:
+            if not self._connection.online or self._connection.leaving:
                 return None  # woken when it is
             from stardust_auto.protocol.push import Push
 
@@ -211,7 +211,7 @@ class PushDuty:
 
     def user_agent(self) -> str:
         """What we call ourselves."""
-        from stardust_auto.protocol.connection import own_user_agent
+        from stardust_auto.protocol.transport import own_user_agent
 
         return own_user_agent()
 

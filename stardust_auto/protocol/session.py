@@ -257,6 +257,10 @@ class Session:
             self._worker.add(task)
         self._worker.start()
 
+    def leave(self) -> None:
+        """The process is about to end: no Ping and no socket any more, only what is needed to report."""
+        self._connection.leaving = True
+
     def stop(self, timeout: float = 1.0, reason: str = "stop") -> bool:
         """Flush every task, say good-bye and stop, all within ``timeout`` seconds. True when all of it was done.
 

@@ -8,6 +8,7 @@ Nothing of a request survives in an error: no exception of requests is chained, 
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import logging
@@ -404,3 +405,16 @@ def _http_date(value: str | None) -> float | None:
         return float(mktime_tz(parsed))
     except (ValueError, OverflowError):
         return None
+
+
+@functools.cache
+def own_user_agent() -> str:
+    """What we call ourselves."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        ours = version("stardust-auto")
+    except PackageNotFoundError:
+        ours = "0.0.0"
+    return f"stardust-auto/{ours} Python/{platform.python_version()}"

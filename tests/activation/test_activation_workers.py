@@ -84,7 +84,6 @@ queries("boot", 1)
 @app.task
 def work():
     queries("work", 1)
-    online()
     return os.getpid()
 """
 )

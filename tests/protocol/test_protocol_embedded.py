@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,13 +12,13 @@ import requests
 
 from stardust_auto.protocol.errors import ApiError
 from stardust_auto.protocol.reporting import Reporter
+from stardust_auto.protocol.session import Session
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.tracing.builder import SpanBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from stardust_auto.protocol.session import Session
+    from pathlib import Path
 
     NewSession = Callable[..., Session]
 
@@ -93,3 +94,18 @@ def test_a_report_whose_answer_is_lost_counts_once(platform: EmbeddedServer, new
     assert reporter.counts.reported == 11
     (operation,) = admin(platform, "GET", "apps/demo/operations?minutes=60")
     assert (operation["name"], operation["total"]) == ("op", 11)
+
+
+def test_instances_that_log_in_at_once_share_what_the_first_is_given(tmp_path: Path) -> None:
+    # §2.2 step 6: the first login registers the application; without the secret that is issued then, the next is refused
+    with EmbeddedServer() as server:
+        gate = threading.Barrier(8)
+
+        def log_in(number: int) -> str:
+            session = Session(server.url, "new", client_id=f"instance-{number}", cache_dir=str(tmp_path), push=False)
+            gate.wait(30)
+            session.call("App/Ping", {"Id": number})
+            return session.state
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(log_in, range(8))) == {"online"}
