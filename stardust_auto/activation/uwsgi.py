@@ -71,9 +71,9 @@ def _after_fork() -> None:
 
 
 def await_uwsgi(install: Callable[[], None]) -> None:
-    """Call ``install`` as soon as uWSGI loads an application, and trace that one.
+    """Call ``install`` as soon as uWSGI, or mod_wsgi, loads an application, and trace that one.
 
-    uWSGI makes itself known only after Python's start-up files have run, and then says nothing: a profile function waits for
+    They make themselves known only after Python's start-up files have run, and then say nothing: a profile function waits for
     the next call from C. It is gone while the application is loaded and when requests are served.
     """
     if sys.getprofile() is None:
@@ -81,7 +81,7 @@ def await_uwsgi(install: Callable[[], None]) -> None:
 
 
 class _Arrival:
-    """The profile function until uWSGI is there; not for long where it never comes."""
+    """The profile function until one of them is there; not for long where it never comes."""
 
     def __init__(self, install: Callable[[], None]) -> None:
         self._install = install
@@ -90,15 +90,16 @@ class _Arrival:
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         if event != "call":
             return
-        if "uwsgi" not in sys.modules:
+        if "uwsgi" not in sys.modules and not hasattr(sys.modules.get("mod_wsgi"), "subscribe_events"):
             self._left -= 1
-            if frame.f_back is None or not self._left:  # some other program that calls Python from C
+            if not self._left:  # some other program that calls Python from C
                 sys.setprofile(None)
         elif frame.f_code.co_name in _LOADS:
             sys.setprofile(None)
             self._install()
-            follow_forks()
-            _Loads()(frame, event, None)
+            if "uwsgi" in sys.modules:  # mod_wsgi says which application it calls
+                follow_forks()
+                _Loads()(frame, event, None)
 
 
 class _Loads:
@@ -159,7 +160,7 @@ def _stand_in(module_name: str) -> Iterator[tuple[dict[str, Any], str, Any, Any]
     if module is None:
         return
     from stardust_auto.instrumentation.registry import registry
-    from stardust_auto.instrumentation.wsgi import traced_application
+    from stardust_auto.instrumentation.wsgi_entry import traced_application
 
     patches = registry.patches("wsgi")
     if patches.tracer is None:

@@ -7,6 +7,7 @@ set. What happens on the way of every command stands in one function: each furth
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.contract import Integration
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
     from stardust_auto.instrumentation.patches import Patches
 
 _current: Any = current_span.get
+#: Whether a cluster's pipeline is on its way: it sends what was redirected once more, one by one, through the client.
+_in_pipeline: ContextVar[bool] = ContextVar("stardust_redis_pipeline", default=False)
+
+
+def _current_in_cluster() -> Any:
+    return SUPPRESSED if _in_pipeline.get() else current_span.get()
 
 
 def _command(patches: Patches, plain: Any) -> Any:
+    current = _current_in_cluster if plain.__module__.endswith("cluster") else _current
+
     @functools.wraps(plain)
     def execute_command(self: Any, /, *args: Any, **options: Any) -> Any:
         tracer = patches.tracer
-        parent = _current()
+        parent = current()
         if tracer is None or parent is SUPPRESSED:
             return plain(self, *args, **options)
         start = tracer.now()
@@ -51,10 +60,12 @@ def _command(patches: Patches, plain: Any) -> Any:
 
 
 def _async_command(patches: Patches, plain: Any) -> Any:
+    current = _current_in_cluster if plain.__module__.endswith("cluster") else _current
+
     @functools.wraps(plain)
     async def execute_command(self: Any, /, *args: Any, **options: Any) -> Any:
         tracer = patches.tracer
-        parent = _current()
+        parent = current()
         if tracer is None or parent is SUPPRESSED:
             return await plain(self, *args, **options)
         start = tracer.now()
@@ -83,11 +94,15 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         ):
             return plain(self, *args, **kwargs)
         start = tracer.now()
+        token = _in_pipeline.set(True) if in_cluster else None
         try:
             result = plain(self, *args, **kwargs)
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
+        finally:
+            if token is not None:
+                _in_pipeline.reset(token)
         if not args and not kwargs and (known := BY_POOL.get(id(getattr(self, "connection_pool", None)))) is not None:
             # What record_pipeline() does for a server that is known, without the further call.
             names = known[1]
@@ -114,11 +129,15 @@ def _async_pipeline(patches: Patches, plain: Any) -> Any:
         ):
             return await plain(self, *args, **kwargs)
         start = tracer.now()
+        token = _in_pipeline.set(True) if in_cluster else None
         try:
             result = await plain(self, *args, **kwargs)
         except BaseException as error:
             record_pipeline(patches, self, stack, start, parent, None, error)
             raise
+        finally:
+            if token is not None:
+                _in_pipeline.reset(token)
         tolerant = not args[0] if args else not kwargs.get("raise_on_error", True)
         record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
         return result

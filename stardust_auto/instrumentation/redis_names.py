@@ -119,7 +119,7 @@ def names_of(client: Any) -> CommandNames:
     """The names for the server that ``client`` talks to; found once for each connection pool."""
     pool = getattr(client, "connection_pool", None)
     if pool is None:
-        pool = getattr(client, "nodes_manager", None) or client
+        pool = _cluster_of(client)
     key = id(pool)
     known = BY_POOL.get(key)
     if known is not None:
@@ -138,8 +138,19 @@ def names_of(client: Any) -> CommandNames:
     return names
 
 
+def _cluster_of(client: Any) -> Any:
+    """What lives as long as a cluster's client: of the asyncio one the client, since its node manager has no weak references."""
+    for attribute in ("cluster_client", "_client"):  # of asyncio's pipeline, from redis-py 6 on and before
+        client = getattr(client, attribute, None) or client
+    manager = getattr(client, "nodes_manager", None)
+    return client if manager is None or not hasattr(manager, "__weakref__") else manager
+
+
 def address_of(pool: Any) -> str:
     """``host/db``, ``host:port/db``, the socket's name, the Sentinel's service, a cluster's first node. Never a password."""
+    nodes = getattr(pool, "startup_nodes", None)
+    for node in nodes.values() if isinstance(nodes, dict) else nodes or ():
+        return f"{_text(node.host)}:{_text(node.port)}"
     settings = getattr(pool, "connection_kwargs", None)
     if isinstance(settings, dict):
         database = settings.get("db") or 0
@@ -150,9 +161,6 @@ def address_of(pool: Any) -> str:
             return f"{_text(settings['path']).rpartition('/')[2]}/{database}"
         host, port = _text(settings.get("host") or "localhost"), settings.get("port") or 6379
         return f"{host}/{database}" if str(port) == "6379" else f"{host}:{_text(port)}/{database}"
-    nodes = getattr(pool, "startup_nodes", None)
-    for node in nodes.values() if isinstance(nodes, dict) else nodes or ():
-        return f"{_text(node.host)}:{_text(node.port)}"
     return "default"
 
 

@@ -46,9 +46,18 @@ def record_pipeline(
 
 
 def cluster_stack(pipeline: Any) -> Any:
-    """The queued commands of a cluster's pipeline (from redis-py 6 on they are kept by its strategy)."""
+    """The queued commands of a cluster's pipeline: kept by its strategy from redis-py 6 on, before by itself under two names."""
     strategy = getattr(pipeline, "_execution_strategy", None)
-    return pipeline.command_stack if strategy is None else strategy.command_queue
+    for owner, attribute in (
+        (strategy, "command_queue"),
+        (strategy, "_command_queue"),
+        (pipeline, "command_stack"),
+        (pipeline, "_command_stack"),
+    ):
+        stack = getattr(owner, attribute, None)
+        if stack is not None:
+            return stack
+    return None
 
 
 def describe_command(address: str, name: str) -> str:

@@ -14,6 +14,7 @@ TARGETS = {
     "cheroot.wsgi": "wsgi",
     "gevent.pywsgi": "wsgi",
     "eventlet.wsgi": "wsgi",
+    "mod_wsgi": "wsgi",
     "flask.app": "wsgi",
     "django.core.handlers.wsgi": "wsgi",
     "bottle": "wsgi",
@@ -22,8 +23,9 @@ TARGETS = {
     "threading": "threads",
     "concurrent.futures.thread": "threads",
 }
-#: Nearly every program imports these, and alone they have nothing to trace: they come in with the first of the others.
-COMPANIONS = frozenset(("threading", "concurrent.futures.thread"))
+#: These come in with the first of the others: nearly every program imports the first two, and alone they have nothing to trace;
+#: mod_wsgi gives its module what matters after the import.
+COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi"))
 
 #: Names that activation waits for.
 TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)

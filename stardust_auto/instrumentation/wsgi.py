@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import operator
-from types import MethodType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation import wsgi_routes
 from stardust_auto.instrumentation.contract import Integration
+from stardust_auto.instrumentation.wsgi_entry import traced_application, under_spans
 from stardust_auto.instrumentation.wsgi_span import responder
 
 if TYPE_CHECKING:
@@ -57,26 +56,6 @@ def _entry(patches: Patches) -> Callable[[Any], Any]:
         return functools.wraps(plain)(responder(patches, plain))
 
     return make
-
-
-# Calls its first argument with the others; in C where there is such a function.
-_call: Any = getattr(operator, "call", lambda application, *args: application(*args))
-_ENTRY_CODE: Any = getattr(responder(cast("Any", None), _call), "__code__", None)
-
-
-def traced_application(patches: Patches, app: Any) -> Any:
-    """``app`` under spans; itself if it traces itself (a framework's), or is no WSGI application (asynchronous, no callable)."""
-    if not callable(app):
-        return app
-    code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
-    if code is _ENTRY_CODE or (code is not None and code.co_flags & 0x80):
-        return app
-    return under_spans(patches, app)
-
-
-def under_spans(patches: Patches, app: Any) -> Callable[..., Any]:
-    """What a server may call in place of ``app``."""
-    return MethodType(responder(patches, _call), app)
 
 
 def _server(patches: Patches, position: int, keyword: str) -> Callable[[Any], Any]:
@@ -131,6 +110,23 @@ def _patch_gunicorn(module: ModuleType, patches: Patches) -> None:
     patches.wrap(module.BaseApplication, "wsgi", make)
 
 
+def _patch_mod_wsgi(module: ModuleType, patches: Patches) -> None:
+    """mod_wsgi calls the application from C. Who subscribes to its events may say what is called instead."""
+    last: list[tuple[Any, Any]] = [(None, None)]
+
+    def event(name: str, **details: Any) -> dict[str, Any] | None:
+        application = details.get("application_object")
+        if name != "request_started" or application is None or patches.tracer is None:
+            return None
+        pair = last[0]
+        if pair[0] is not application:
+            pair = last[0] = (application, traced_application(patches, application))
+        return {"application_object": pair[1]}
+
+    if hasattr(module, "subscribe_events"):  # not in the package that only builds and starts the server
+        module.subscribe_events(event)
+
+
 def _patch_framework(module: ModuleType, patches: Patches) -> None:
     entry, others = _FRAMEWORKS[module.__name__]
     patches.wrap(getattr(module, entry), "__call__", _entry(patches))
@@ -148,6 +144,7 @@ INTEGRATION = Integration(
         **dict.fromkeys(_FRAMEWORKS, _patch_framework),
         "gunicorn.app.base": _patch_gunicorn,
         "wsgiref.handlers": _patch_wsgiref,
+        "mod_wsgi": _patch_mod_wsgi,
     },
     supports={"flask": (1, 0), "django": (2, 2), "werkzeug": (1, 0), "gunicorn": (19, 9)},
 )

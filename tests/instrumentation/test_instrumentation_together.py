@@ -10,7 +10,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.instrumentation.wsgi import under_spans
+from stardust_auto.instrumentation.wsgi_entry import under_spans
 
 PRELUDE = """
 import atexit, json, sys

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.instrumentation.wsgi import traced_application
+from stardust_auto.instrumentation.wsgi_entry import traced_application
 from stardust_auto.instrumentation.wsgi_span import KEY
 from stardust_auto.tracing.context import current_span, suppressed
 
