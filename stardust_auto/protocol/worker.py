@@ -6,6 +6,7 @@ by hand: ``run_due`` runs what is due at the clock's time and returns when to co
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import heapq
 import logging
@@ -16,6 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from stardust_auto.protocol.background import BackgroundThread
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
 
@@ -65,7 +67,7 @@ class Worker:
         self._heap: list[tuple[float, int, Task]] = []
         self._order = 0
         self._sockets: dict[Task, socket.socket] = {}
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
         self._faulted: set[tuple[str, type[BaseException]]] = set()
         self._paused = False
         self._no_pause_until = 0.0
@@ -79,7 +81,8 @@ class Worker:
     @property
     def is_current_thread(self) -> bool:
         """Whether the caller is the background thread itself."""
-        return self._thread is threading.current_thread()
+        thread = self._thread
+        return thread is not None and thread.ident == threading.get_ident()
 
     def start(self) -> bool:
         """Start the thread unless it runs. False where none can be had: late in interpreter shutdown, or before uWSGI forks."""
@@ -92,7 +95,7 @@ class Worker:
             reader.setblocking(False)
             writer.setblocking(False)
             context = contextvars.Context()
-            thread = threading.Thread(target=context.run, args=(self._main, reader), name=THREAD_NAME, daemon=True)
+            thread = BackgroundThread(THREAD_NAME, context.run, (self._main, reader))
             try:
                 thread.start()
             except RuntimeError:
@@ -114,8 +117,7 @@ class Worker:
             return
         self._paused = True
         self._wake()
-        thread.join(_PAUSE)
-        if thread.is_alive():
+        if not thread.ended(_PAUSE):
             self._no_pause_until = time.monotonic() + _NO_PAUSE
 
     def _resume(self) -> None:
@@ -209,6 +211,8 @@ class Worker:
     def _loop(self, reader: socket.socket) -> None:
         # poll() has no kernel state that a forked child would share with its parent, as epoll has.
         kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
+        thread = threading.current_thread()
+        at_rest = thread.at_rest if isinstance(thread, BackgroundThread) else contextlib.nullcontext
         while True:
             delay = self.run_due()
             with self._lock:
@@ -217,7 +221,7 @@ class Worker:
                     self._close_waker()
                     return
                 watched = dict(self._sockets)
-            self._wait(kind, reader, watched, delay)
+            self._wait(kind, reader, watched, delay, at_rest)
 
     def _wait(
         self,
@@ -225,6 +229,7 @@ class Worker:
         reader: socket.socket,
         watched: dict[Task, socket.socket],
         delay: float | None,
+        at_rest: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         with kind() as selector:
             selector.register(reader, selectors.EVENT_READ)
@@ -233,7 +238,9 @@ class Worker:
                     selector.register(sock, selectors.EVENT_READ, task)
                 except (OSError, ValueError):
                     self.schedule(task)  # closed in the meantime: its task will see
-            for key, _ in selector.select(delay):
+            with at_rest():
+                ready = selector.select(delay)
+            for key, _ in ready:
                 if key.data is None:
                     self._drain(reader)
                 else:

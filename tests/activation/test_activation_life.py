@@ -83,12 +83,25 @@ def test_no_thread_and_no_socket_before_the_first_record(traced: Run) -> None:
         "before = look()\n"
         "queries('one')\n"
         "deadline = __import__('time').monotonic() + 10\n"
-        "while [t.name for t in threading.enumerate()] != ['MainThread', 'stardust'] and __import__('time').monotonic() < deadline: pass\n"
-        "print(json.dumps([before, look()[0], [t.name for t in threading.enumerate()]]))"
+        "online()\n"
+        "while look()[:2] != [1, 2] and __import__('time').monotonic() < deadline: pass\n"
+        "print(json.dumps([before, look()[:2], [t.name for t in threading.enumerate()]]))"
     )
     before, threads, names = json.loads(done.stdout)
     assert before == [1, 1, 0]
-    assert (threads, names) == (2, ["MainThread", "stardust"])
+    assert (threads, names) == ([1, 2], ["MainThread"])  # one that waits is not listed
+
+
+def test_a_program_that_waits_for_every_thread_ends(traced: Run) -> None:
+    done = traced(
+        "import threading, time\n"
+        "queries('one'); online()\n"
+        "for thread in threading.enumerate():\n"
+        "    if thread is not threading.current_thread(): thread.join()\n"
+        "while threading.active_count() > 1: time.sleep(0.01)\n"
+        "print('ended')"
+    )
+    assert done.stdout == "ended\n"
 
 
 def test_sigterm_keeps_the_last_calls_and_the_exit_status(

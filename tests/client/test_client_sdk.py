@@ -224,7 +224,7 @@ def test_an_activated_process_shares_one_session_and_tracer(
         "print(client.tracer is get_tracer(), other.tracer is get_tracer(), [t.name for t in threading.enumerate()])"
     )
     done = run(code, "--server", server.url, "--app", "sdk", STARDUST_CACHE_DIR=str(tmp_path))
-    assert (done.stdout, done.stderr) == ("True False ['MainThread', 'stardust']\n", "")
+    assert (done.stdout, done.stderr) == ("True False ['MainThread']\n", "")
     assert admin.counts() == {"db:memory:Select": (1, 0), "outer": (1, 0), "later": (1, 0)}
     apps = requests.get(f"{admin.base}/apps", headers=admin.headers, timeout=10).json()
     assert [(app["name"], len(app["instances"])) for app in apps] == [("sdk", 1)]
