@@ -126,7 +126,7 @@ class Channel:
         try:
             self._used = True
             if delay and in_forking_master():
-                return  # what the master itself counts is reported at its end, if uWSGI lets Python end there
+                return  # nor does uWSGI let Python end there: what the master itself counts is not reported
             if self._stalled:
                 self._stalled = False
                 self.session.start()

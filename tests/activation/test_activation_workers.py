@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -35,15 +37,22 @@ def page(number):
 )
 
 
+def idle(port: int) -> bool:
+    """Whether no worker is busy, by the statistics of uWSGI."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection, connection.makefile() as file:
+        return all(worker["status"] == "idle" for worker in json.load(file)["workers"])
+
+
 @pytest.mark.parametrize("options", [[], ["--enable-threads"], ["--lazy-apps"], ["--threads", "2"]])
 def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
     # tracing.md X10, W30: uWSGI forks without Python's hooks, and handles signals without Python
     (tmp_path / "shop.py").write_text(SHOP)
-    port = reserved_port()
+    port, stats = reserved_port(), reserved_port()
     process = subprocess.Popen(
         [
             *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi"), "--master"),
             *("--http-socket", f"127.0.0.1:{port}", "--processes", "2", "--wsgi-file", "shop.py", *options),
+            *("--stats", f"127.0.0.1:{stats}"),
         ],
         env=clean,
         cwd=tmp_path,
@@ -57,13 +66,13 @@ def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, op
         expected = {"db:work:Select": 30, "/page/<number>": 30}
         until(lambda: expected.items() <= counted(server, "web").items())
         answered(f"http://127.0.0.1:{port}/page/last", process)
-        time.sleep(0.5)  # a worker that is still busy with its answer would end without Python's atexit
+        until(lambda: idle(stats))  # a worker that is still busy with its answer would end without Python's atexit
         process.send_signal(signal.SIGINT)  # to uWSGI that is the signal to end
         assert process.wait(15) == 0
         expected = {"db:work:Select": 31, "/page/<number>": 31}
         if (
             "--lazy-apps" in options
-        ):  # a master has no thread of ours, so what it counts before it forks is not reported
+        ):  # uWSGI runs no atexit function in its master: what is counted there is not reported
             expected["db:boot:Select"] = 2
         until(lambda: counted(server, "web") == expected)
     finally:
