@@ -56,7 +56,7 @@ def _check_threads(uwsgi: Any) -> None:
 
     version = tuple(int(number) for number in re.findall(rb"\d+", uwsgi.version)[:3])
     if version < _WITH_THREADS and not {"enable-threads", "threads"} & set(uwsgi.opt) and uwsgi.worker_id() <= 1:
-        say("uWSGI is without --enable-threads: what its workers do is reported only when they end")
+        say("uWSGI is without --enable-threads: what its workers do is reported only when they end (add that option)")
 
 
 def _after_fork() -> None:

@@ -16,7 +16,7 @@ from stardust_auto.ctl.masking import MASK, masked
 from stardust_auto.environment import VARIABLES, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stardust_auto.ctl.launched import Launched
     from stardust_auto.ctl.target import Target
@@ -96,6 +96,17 @@ def interpreter_findings(launched: Launched | None, facts: Mapping[str, Any]) ->
         yield Finding("ok", "installed", f"{', '.join(agent['pth'])}: also active without launcher, if STARDUST_AUTO=1")
     else:
         yield Finding("info", "installed", "no .pth file: needed only without launcher ('stardustctl install')")
+
+
+def uwsgi_findings(command: Sequence[str]) -> Iterator[Finding]:
+    """What an older uWSGI needs to let our thread run. Its option may also stand in a file, so this is a hint."""
+    names = {os.path.basename(word) for word in command}
+    if "uwsgi" in names and not names & {"--enable-threads", "--threads"}:
+        yield Finding(
+            "info",
+            "uwsgi",
+            "before 2.0.27 it needs --enable-threads: without it a worker reports only when it ends",
+        )
 
 
 def _activation(facts: Mapping[str, Any], agent: Mapping[str, Any]) -> Finding:

@@ -34,6 +34,7 @@ def doctor(
     findings: list[Finding] = []
     facts = checkup.probe(launched)
     findings += checkup.interpreter_findings(launched, facts)
+    findings += checkup.uwsgi_findings(command or ())
     agent = facts.get("agent") or {}
     libraries: list[dict[str, Any]] = agent.get("libraries", [])
     findings += checkup.library_findings(libraries)

@@ -103,6 +103,13 @@ def test_no_server_is_a_warning_and_no_python_too(ctl: Callable[..., Result], tm
     assert found["server"][0] == "warn"
 
 
+@pytest.mark.parametrize(("option", "told"), [("--master", True), ("--enable-threads", False)])
+def test_threads_of_uwsgi(shop: Callable[..., Result], option: str, told: bool) -> None:
+    uwsgi = str(Path(sys.executable).with_name("uwsgi"))
+    found = _topics(shop("doctor", "--json", "--", uwsgi, option, "--wsgi-file", "app.py"))
+    assert ("--enable-threads" in found.get("uwsgi", ("", ""))[1]) == told
+
+
 def test_a_command_that_is_not_there(ctl: Callable[..., Result]) -> None:
     result = ctl("doctor", "--", "no-such-command-anywhere")
     assert (result.code, result.out) == (2, "")
