@@ -148,7 +148,7 @@ def _cluster_of(client: Any) -> Any:
 
 def address_of(pool: Any) -> str:
     """``host/db``, ``host:port/db``, the socket's name, the Sentinel's service, a cluster's first node. Never a password."""
-    nodes = getattr(pool, "startup_nodes", None)
+    nodes = getattr(pool, "startup_nodes", None) or getattr(getattr(pool, "nodes_manager", None), "startup_nodes", None)
     for node in nodes.values() if isinstance(nodes, dict) else nodes or ():
         return f"{_text(node.host)}:{_text(node.port)}"
     settings = getattr(pool, "connection_kwargs", None)
