@@ -51,17 +51,17 @@ class Place:
 
     @contextmanager
     def running(self, *command: str) -> Iterator[subprocess.Popen[str]]:
-        """A program that runs until it is interrupted."""
+        """A program that runs until it is told to end."""
         with subprocess.Popen(
             command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             try:
                 yield process
             finally:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # not SIGINT: a job in the background of a shell ignores it
                 try:
                     process.communicate(timeout=20)
-                except subprocess.TimeoutExpired:
+                finally:
                     process.kill()
 
 
