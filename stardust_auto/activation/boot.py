@@ -128,9 +128,7 @@ def _watch(settings: AgentSettings) -> None:
 
     names = [*TARGET_MODULES, *foreign_targets(sys.path)]
     finder = TargetFinder(names, settings)
-    if (
-        not sys.orig_argv
-    ):  # not Python's own program: the interpreter is part of another one, which may be uWSGI or mod_wsgi
+    if not sys.orig_argv:  # the interpreter is part of another program, which may be uWSGI or mod_wsgi
         from stardust_auto.activation.uwsgi import await_uwsgi
 
         await_uwsgi(finder.install)
