@@ -41,7 +41,7 @@ def counts_of(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path):
                 *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi")),
                 *("--http-socket", f"127.0.0.1:{port}", *options),
             ],
-            env=clean,
+            env={**clean, "STARDUST_PERIOD": "1"},
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, op
             *("--http-socket", f"127.0.0.1:{port}", "--processes", "2", "--wsgi-file", "shop.py", *options),
             *("--stats", f"127.0.0.1:{stats}"),
         ],
-        env=clean,
+        env={**clean, "STARDUST_PERIOD": "1"},
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -109,13 +109,20 @@ def test_celery_with_workers_that_are_replaced(
             *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "celery"), "-A", "tasks"),
             *("worker", "--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"),
         ],
-        env=clean,
+        env={**clean, "STARDUST_PERIOD": "1"},
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        asked = subprocess.run([python, "-c", ASK], env=clean, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        asked = subprocess.run(
+            [python, "-c", ASK],
+            env={**clean, "STARDUST_PERIOD": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
         assert len(asked.stdout.split()) >= 4, asked.stderr
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0
@@ -136,7 +143,7 @@ def test_gunicorn_ends_as_fast_with_a_server_that_is_away(
         port = reserved_port()
         process = subprocess.Popen(
             [*launcher, os.path.join(SCRIPTS, "gunicorn"), "-w", "2", "-b", f"127.0.0.1:{port}", "shop:app"],
-            env=clean,
+            env={**clean, "STARDUST_PERIOD": "1"},
             cwd=tmp_path,
             stderr=subprocess.DEVNULL,
         )
