@@ -160,7 +160,7 @@ def test_the_thread_wakes_for_sockets_and_ends_without_tasks() -> None:
     assert thread is not None
     assert thread.daemon
     worker.remove(task)
-    thread.join(5)
+    assert thread.ended(30)
     assert not worker.running
     ours.close()
     theirs.close()
