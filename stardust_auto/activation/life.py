@@ -1,4 +1,4 @@
-"""Every way in which a process begins and ends: fork, exit, SIGTERM, multiprocessing, uWSGI.
+"""Every way in which a process begins and ends: fork, exit, SIGTERM, multiprocessing, Celery, rq, uWSGI.
 
 The rules (tracing.md X5 to X13): nothing is started before it is used, in each process anew; ending takes one budget of
 wall clock however many ways of ending fire; a signal handler of the application is never replaced.
@@ -7,6 +7,7 @@ wall clock however many ways of ending fire; a signal handler of the application
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class ProcessLife:
         self._ending = False
         #: A signal that came while we were ending anyway; it has its way when that is done.
         self._postponed = 0
+        self._follow_rq()  # in the child that rq has forked for a job, before it begins with that
 
     def begin(self) -> None:
         """From now on this process has something to bring to an end. Idempotent, cheap, called from any thread."""
@@ -47,6 +49,7 @@ class ProcessLife:
         self._begun = True
         uwsgi.follow_forks()
         self._follow_celery()
+        self._follow_rq()
         at_end_of_child(self._exit)
         self.chain_sigterm()
 
@@ -57,6 +60,24 @@ class ProcessLife:
 
     def _celery_ends(self, **_details: object) -> None:
         self._exit()
+
+    def _follow_rq(self) -> None:
+        """rq has a process for each job, which ends by ``os._exit`` as soon as the job has been performed."""
+        worker: Any = getattr(sys.modules.get("rq.worker"), "Worker", None)
+        perform = getattr(worker, "perform_job", None)
+        if perform is None or getattr(perform, "_stardust", False):
+            return
+
+        @functools.wraps(perform)
+        def perform_job(worker: Any, /, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return perform(worker, *args, **kwargs)
+            finally:
+                if getattr(worker, "is_horse", False):
+                    self._exit()
+
+        perform_job._stardust = True  # type: ignore[attr-defined]
+        worker.perform_job = perform_job
 
     def chain_sigterm(self) -> None:
         """Keep the last calls when SIGTERM ends the process: only if nobody handles it, and only from the main thread."""
