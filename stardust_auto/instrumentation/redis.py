@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.contract import Integration
 from stardust_auto.instrumentation.redis_names import BY_POOL
-from stardust_auto.instrumentation.redis_record import cluster_stack, describe_command, record_command, record_pipeline
+from stardust_auto.instrumentation.redis_record import (
+    cluster_stack,
+    describe_command,
+    record_command,
+    record_pipeline,
+    sends_anyway,
+)
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
@@ -90,7 +96,7 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         if (
             tracer is None
             or parent is SUPPRESSED
-            or not (stack := cluster_stack(self) if in_cluster else self.command_stack)
+            or not ((stack := cluster_stack(self) if in_cluster else self.command_stack) or sends_anyway(self))
         ):
             return plain(self, *args, **kwargs)
         start = tracer.now()
@@ -125,7 +131,7 @@ def _async_pipeline(patches: Patches, plain: Any) -> Any:
         if (
             tracer is None
             or parent is SUPPRESSED
-            or not (stack := cluster_stack(self) if in_cluster else self.command_stack)
+            or not ((stack := cluster_stack(self) if in_cluster else self.command_stack) or sends_anyway(self))
         ):
             return await plain(self, *args, **kwargs)
         start = tracer.now()
@@ -160,8 +166,13 @@ def _patch(_module: ModuleType, patches: Patches) -> None:
                 continue
             patches.wrap(client_class, "execute_command", functools.partial(command, patches))
             patches.wrap(pipe_class, "execute", functools.partial(pipeline, patches))
-            if "immediate_execute_command" in vars(pipe_class):
-                patches.wrap(pipe_class, "immediate_execute_command", functools.partial(command, patches))
+            # WATCH and what follows it before MULTI; in a cluster that is done by a part of the pipeline, from redis-py 6 on.
+            for holder, method in (
+                (pipe_class, "immediate_execute_command"),
+                (getattr(module, "TransactionStrategy", None), "_immediate_execute_command"),
+            ):
+                if holder is not None and method in vars(holder):
+                    patches.wrap(holder, method, functools.partial(command, patches))
 
 
 INTEGRATION = Integration(name="redis", targets={"redis": _patch}, supports={"redis": (4, 2)})

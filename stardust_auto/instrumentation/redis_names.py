@@ -140,7 +140,8 @@ def names_of(client: Any) -> CommandNames:
 
 def _cluster_of(client: Any) -> Any:
     """What lives as long as a cluster's client: of the asyncio one the client, since its node manager has no weak references."""
-    for attribute in ("cluster_client", "_client"):  # of asyncio's pipeline, from redis-py 6 on and before
+    # Of a transaction's strategy the pipeline; of asyncio's pipeline the client, from redis-py 6 on and before.
+    for attribute in ("_pipe", "cluster_client", "_client"):
         client = getattr(client, attribute, None) or client
     manager = getattr(client, "nodes_manager", None)
     return client if manager is None or not hasattr(manager, "__weakref__") else manager

@@ -60,6 +60,18 @@ def cluster_stack(pipeline: Any) -> Any:
     return None
 
 
+def sends_anyway(pipeline: Any) -> bool:
+    """Whether a pipeline with nothing queued goes to the server all the same: a transaction does after WATCH."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    if strategy is not None:
+        return bool(getattr(strategy, "_watching", False) and getattr(strategy, "_pipeline_slots", None))
+    if getattr(pipeline, "watching", False) is not True:
+        return False
+    # A name of asyncio's pipeline; what the other calls so is a method of a client.
+    transaction = getattr(pipeline, "is_transaction", None) or vars(pipeline).get("transaction")
+    return bool(transaction or getattr(pipeline, "explicit_transaction", False))
+
+
 def describe_command(address: str, name: str) -> str:
     """The tag of one command: its name holds all that may be told of it."""
     return RedisCall(address, (name.rpartition(":")[2],)).tag()

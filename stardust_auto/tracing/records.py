@@ -56,7 +56,7 @@ class RedisCall(NamedTuple):
             for command in self.commands:
                 counts[command] = counts.get(command, 0) + 1
             shown = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in list(counts.items())[:20])
-            text = f"{self.address} {len(self.commands)} commands: {shown}"
+            text = f"{self.address} {len(self.commands)} commands{': ' if shown else ''}{shown}"
         return f"{text}\r\nfailed: {self.failed}" if self.failed else text
 
 

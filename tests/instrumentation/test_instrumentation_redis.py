@@ -119,6 +119,36 @@ def test_d07_watch_and_conflict(trace, client, store):
     assert span.tag.endswith("conflict")
 
 
+def test_d07_a_watched_pipeline_with_nothing_queued_is_sent_if_it_is_a_transaction(same, store):
+    def probe():
+        results = []
+        with redis.Redis(port=store) as client:
+            for transaction, multi in ((True, False), (False, False), (False, True)):
+                with client.pipeline(transaction=transaction) as pipeline:
+                    pipeline.watch("n")
+                    if multi:
+                        pipeline.multi()
+                    results += [pipeline.execute(), pipeline.watching]
+        return results
+
+    trace = same(probe)
+    assert commands(trace) == ["WATCH", "PIPELINE", "WATCH", "WATCH", "PIPELINE"]
+    assert {span.tag.rpartition(" commands")[2] for span in trace.spans if span.name.endswith("PIPELINE")} == {""}
+
+
+def test_d07_a_watched_pipeline_with_nothing_queued_asyncio(same, store):
+    async def main():
+        results = []
+        async with redis.asyncio.Redis(port=store) as client:
+            for transaction in (True, False):
+                async with client.pipeline(transaction=transaction) as pipeline:
+                    await pipeline.watch("n")
+                    results += [await pipeline.execute(), pipeline.watching]
+        return results
+
+    assert commands(same(lambda: asyncio.run(main()))) == ["WATCH", "PIPELINE", "WATCH"]
+
+
 def test_d08_errors_of_members_that_are_not_raised(trace, client):
     client.set("text", "x")
     pipeline = client.pipeline(transaction=False)

@@ -178,12 +178,13 @@ def test_d20_the_pipeline_of_asyncio_before_version_6():
     assert names_of(client).address == address_of(client) == "node:7000"
 
 
-def test_d07_watch_and_transaction(same, start):
-    """A cluster's transaction (redis-py 6 and later); its WATCH goes through no method of the client and is not seen."""
+TRANSACTIONS = hasattr(redis.cluster, "TransactionStrategy")  # of a cluster: in redis-py 6 and later
 
+
+def test_d07_watch_and_transaction(same, start):
     def probe():
         with redis.RedisCluster(host="127.0.0.1", port=start) as client:
-            if not hasattr(redis.cluster, "TransactionStrategy"):
+            if not TRANSACTIONS:
                 return None
 
             def body(pipeline):
@@ -192,12 +193,50 @@ def test_d07_watch_and_transaction(same, start):
                 pipeline.set("{n}a", b"1").incr("{n}a")
                 return value
 
-            results = [client.transaction(body, "{n}a")]
+            results = [
+                client.transaction(body, "{n}a"),
+                client.transaction(lambda pipeline: pipeline.get("{n}a"), "{n}a"),
+            ]
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.watch("{n}a")
+                with pytest.raises(ResponseError) as caught:
+                    pipeline.hget("{n}a", "secret")
+                results += [str(caught.value), pipeline.unwatch(), pipeline.execute()]
+                pipeline.watch("{n}a")
+                client.set("{n}a", 5)
+                pipeline.multi()
+                with pytest.raises(redis.WatchError) as caught:
+                    pipeline.incr("{n}a").execute()
+                results.append(str(caught.value))
             return results, client.getdel("{n}a")
 
     trace = same(probe)
-    expected = ["PIPELINE", "GETDEL"] if hasattr(redis.cluster, "TransactionStrategy") else []
-    assert commands(trace) == expected
+    if not TRANSACTIONS:
+        return
+    seen = ["WATCH", "GET", "PIPELINE", "WATCH", "GET", "PIPELINE"]
+    assert commands(trace) == [*seen, "WATCH", "HGET", "UNWATCH", "WATCH", "SET", "PIPELINE", "GETDEL"]
+    assert addresses(trace) == {f"redis:127.0.0.1:{start}"}
+    assert [span.error.partition(":")[0] for span in trace.spans if span.error] == ["ResponseError"]
+
+
+def test_d07_watch_and_transaction_asyncio(same, start):
+    async def main():
+        async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
+            if not TRANSACTIONS:
+                return None
+            async with client.pipeline(transaction=True) as pipeline:
+                await pipeline.watch("{n}a")
+                results = [await pipeline.get("{n}a")]
+                pipeline.multi()
+                results.append(await pipeline.set("{n}a", 1).incr("{n}a").execute())
+                await pipeline.watch("{n}a")
+                results.append(await pipeline.execute())
+            return results, await client.getdel("{n}a")
+
+    trace = same(lambda: asyncio.run(main()))
+    if TRANSACTIONS:
+        assert commands(trace) == ["WATCH", "GET", "PIPELINE", "WATCH", "PIPELINE", "GETDEL"]
+        assert addresses(trace) == {f"redis:127.0.0.1:{start}"}
 
 
 def test_d10_a_cluster_that_is_gone(same):
