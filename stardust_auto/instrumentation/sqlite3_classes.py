@@ -56,7 +56,7 @@ def _traced(
     @functools.wraps(plain if connection is None else getattr(connection, method))
     def traced(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if connection is not None:
-            if kwargs or len(args) not in shapes:
+            if kwargs or len(args) not in shapes or not isinstance(args[0], str):
                 return getattr(connection, method)(self, *args, **kwargs)
             self = connection.cursor(self, cursor)
         tracer = patches.tracer

@@ -141,8 +141,8 @@ class Reporter:
             self._next = now + self._first_flush()
         with self._lock:
             if now >= self._next:
-                self._next = now + max(1.0, float(self._period()))
                 self._send_fresh()
+                self._next = now + max(1.0, float(self._period()))  # which the reply may have changed
             if self._replay(_BURST):
                 return 0.05
         return max(0.05, self._next - self._clock())

@@ -360,6 +360,17 @@ def test_s22_closed_and_wrong_thread(same):
     same(elsewhere)
 
 
+@pytest.mark.parametrize("method", ["execute", "executemany", "executescript"])
+@pytest.mark.parametrize("args", [(3,), (b"SELECT 1",), (None, ()), ("SELECT 1", 3), ("SELECT 1",)])
+def test_s19_s22_wrong_arguments_for_a_connection_that_is_closed(same, method, args):
+    def probe():
+        connection = opened()
+        connection.close()
+        return getattr(connection, method)(*args)
+
+    same(probe)
+
+
 def test_s23_connection_is_callable(same):
     same(lambda: type(opened()("SELECT 1")).__name__)
 

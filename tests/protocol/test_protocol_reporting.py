@@ -142,6 +142,22 @@ def test_first_report_five_seconds_after_the_first_span_then_each_period(source:
     assert [[item["Name"] for item in body["Builders"]] for body in session.sent] == [["a"], ["b"]]
 
 
+def test_a_period_that_the_reply_changes_holds_at_once(source: Source) -> None:
+    now = [100.0]
+
+    def apply(policy: TracePolicy) -> None:
+        source.period = policy.period
+
+    session = StubSession()
+    session.outcomes = [{"period": 30}, {"period": 90}]
+    reporter = Reporter(session, source.take, apply, lambda: source.period, clock=lambda: now[0])  # type: ignore[arg-type]  # a stub
+    reporter.run()
+    for wanted in (30, 90):
+        source.ready = [builder("a")]
+        now[0] += 30
+        assert reporter.run() == wanted
+
+
 def test_outage_and_replay(new_session: NewSession, source: Source) -> None:
     port = reserved_port()
     session = new_session(f"http://127.0.0.1:{port}")
