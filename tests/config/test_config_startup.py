@@ -31,6 +31,7 @@ from stardust_auto.config import (
 )
 from stardust_auto.config.cache import DiskCache
 from stardust_auto.config.snapshot import make_snapshot
+from stardust_auto.protocol.worker import process_worker
 
 if TYPE_CHECKING:
     from stardust_auto.config.settings import OnUnavailable
@@ -433,7 +434,7 @@ def test_start_close_start(center: ScriptedCenter, monkeypatch: pytest.MonkeyPat
     assert handle.start().a == "two"
     handle.close()
     handle.close()
-    assert wait_for(lambda: not any(thread.name == "stardust" for thread in threading.enumerate()))
+    assert wait_for(lambda: not process_worker().running)
 
 
 def test_import_and_live_do_nothing(center: ScriptedCenter) -> None:  # config.md case 69
