@@ -23,3 +23,10 @@ def reserved_port() -> int:
     else:
         holder.close()  # elsewhere a bound port is taken, whatever the options
     return port
+
+
+def free_port() -> int:
+    """A port for a server that comes up now, and looks itself whether it is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

