@@ -29,6 +29,7 @@ class ProcessLife:
     def __init__(self, end: Callable[[float], object], budget: float) -> None:
         self._end = end
         self._budget = budget
+        self._rq_worker: object = None
         self._start_over()
         after_fork_in_child(self._start_over)
         # Registered now, before the application's own: they run in reverse order, and those may still make calls.
@@ -63,10 +64,11 @@ class ProcessLife:
 
     def _follow_rq(self) -> None:
         """rq has a process for each job, which ends by ``os._exit`` as soon as the job has been performed."""
-        worker: Any = getattr(sys.modules.get("rq.worker"), "Worker", None)
-        perform = getattr(worker, "perform_job", None)
-        if perform is None or getattr(perform, "_stardust", False):
+        worker_class: Any = getattr(sys.modules.get("rq.worker"), "Worker", None)
+        perform = getattr(worker_class, "perform_job", None)
+        if perform is None or worker_class is self._rq_worker:
             return
+        self._rq_worker = worker_class
 
         @functools.wraps(perform)
         def perform_job(worker: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -76,8 +78,7 @@ class ProcessLife:
                 if getattr(worker, "is_horse", False):
                     self._exit()
 
-        perform_job._stardust = True  # type: ignore[attr-defined]
-        worker.perform_job = perform_job
+        worker_class.perform_job = perform_job
 
     def chain_sigterm(self) -> None:
         """Keep the last calls when SIGTERM ends the process: only if nobody handles it, and only from the main thread."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class BackgroundThread(threading.Thread):
     """Who joins it waits for the task under way only; ``at_rest`` it waits for its next one."""
 
-    def __init__(self, name: str, target: Any, args: tuple[Any, ...]) -> None:
-        super().__init__(name=name, target=target, args=args, daemon=True)
+    def __init__(self, name: str, work: Callable[[BackgroundThread], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
         self._at_rest = threading.Event()
 
     def run(self) -> None:
         try:
-            super().run()
+            self._work(self)
         finally:
+            del self._work
             self._at_rest.set()
 
     @contextlib.contextmanager

@@ -6,7 +6,6 @@ by hand: ``run_due`` runs what is due at the clock's time and returns when to co
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import heapq
 import logging
@@ -95,7 +94,7 @@ class Worker:
             reader.setblocking(False)
             writer.setblocking(False)
             context = contextvars.Context()
-            thread = BackgroundThread(THREAD_NAME, context.run, (self._main, reader))
+            thread = BackgroundThread(THREAD_NAME, lambda thread: context.run(self._main, thread, reader))
             try:
                 thread.start()
             except RuntimeError:
@@ -199,20 +198,18 @@ class Worker:
         if delay is not None:
             self.schedule(task, max(0.0, delay), sooner=True)
 
-    def _main(self, reader: socket.socket) -> None:
+    def _main(self, thread: BackgroundThread, reader: socket.socket) -> None:
         current_span.set(SUPPRESSED)
         try:
-            self._loop(reader)
+            self._loop(thread, reader)
         except Exception as error:  # noqa: BLE001 - a traceback on the application's stderr would be the only other outcome
             logger.warning("stardust: the background thread ends: %s: %s", type(error).__name__, error)
         finally:
             reader.close()
 
-    def _loop(self, reader: socket.socket) -> None:
+    def _loop(self, thread: BackgroundThread, reader: socket.socket) -> None:
         # poll() has no kernel state that a forked child would share with its parent, as epoll has.
         kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
-        thread = threading.current_thread()
-        at_rest = thread.at_rest if isinstance(thread, BackgroundThread) else contextlib.nullcontext
         while True:
             delay = self.run_due()
             with self._lock:
@@ -221,15 +218,15 @@ class Worker:
                     self._close_waker()
                     return
                 watched = dict(self._sockets)
-            self._wait(kind, reader, watched, delay, at_rest)
+            self._wait(kind, thread, reader, watched, delay)
 
     def _wait(
         self,
         kind: type[selectors.SelectSelector],
+        thread: BackgroundThread,
         reader: socket.socket,
         watched: dict[Task, socket.socket],
         delay: float | None,
-        at_rest: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         with kind() as selector:
             selector.register(reader, selectors.EVENT_READ)
@@ -238,7 +235,7 @@ class Worker:
                     selector.register(sock, selectors.EVENT_READ, task)
                 except (OSError, ValueError):
                     self.schedule(task)  # closed in the meantime: its task will see
-            with at_rest():
+            with thread.at_rest():
                 ready = selector.select(delay)
             for key, _ in ready:
                 if key.data is None:

@@ -12,6 +12,7 @@ import requests
 
 if TYPE_CHECKING:
     import subprocess
+    from contextlib import AbstractContextManager
 
     from stardust_auto.server import EmbeddedServer
 
@@ -40,7 +41,18 @@ def online(seconds=30):
     while default_channel() and default_channel().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
 """
 
+#: A Celery application whose tasks and results are files, so that it needs no broker.
+CELERY = """
+import celery, os
+folder = os.path.abspath("queue")
+os.makedirs(folder, exist_ok=True)
+app = celery.Celery("tasks", broker="filesystem://", backend="file://" + folder)
+app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
+app.conf.worker_prefetch_multiplier = 1
+"""
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Serving = Callable[..., "AbstractContextManager[subprocess.Popen[bytes]]"]
 
 
 def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, Run
+from activation_kit import LAUNCHER, SCRIPTS, Run, Serving
 from ports import reserved_port
 
 from stardust_auto.server import EmbeddedServer
@@ -84,6 +86,33 @@ def launch(run: Run, refusing: str) -> Run:
         return run([LAUNCHER, "--server", refusing, *arguments], **options)
 
     return launch_command
+
+
+@pytest.fixture
+def serving(clean: dict[str, str], server: EmbeddedServer, tmp_path: Path) -> Serving:
+    """``with serving("gunicorn", ...) as process``: a script of this environment under the launcher, reporting each second for the
+    application ``web``. It is told to end by the signal ``end``.
+    """
+
+    @contextmanager
+    def serve(script: str, *arguments: str, end: int = signal.SIGTERM) -> Iterator[subprocess.Popen[bytes]]:
+        process = subprocess.Popen(
+            [LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, script), *arguments],
+            env={**clean, "STARDUST_PERIOD": "1"},
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(end)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+
+    return serve
 
 
 @pytest.fixture

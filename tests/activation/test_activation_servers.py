@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, SCRIPTS, Run, answered, counted, until
+from activation_kit import Run, Serving, answered, counted, until
 from ports import reserved_port
 
 if TYPE_CHECKING:
@@ -38,35 +35,12 @@ def app(environ, start_response):
         ["gevent", "--preload"],
     ],
 )
-def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
+def test_gunicorn(server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]) -> None:
     # tracing.md L9, L22: every worker reports, none hangs, nothing is sent twice
     (tmp_path / "shop.py").write_text(APP)
-    port = reserved_port()
-    gunicorn = os.path.join(SCRIPTS, "gunicorn")
-    kind, *more = options
-    process = subprocess.Popen(
-        [
-            LAUNCHER,
-            "--server",
-            server.url,
-            "--app",
-            "web",
-            gunicorn,
-            "-w",
-            "2",
-            "-k",
-            kind,
-            *more,
-            "-b",
-            f"127.0.0.1:{port}",
-            "shop:app",
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}/page"
+    address = f"127.0.0.1:{reserved_port()}"
+    with serving("gunicorn", "-w", "2", "-k", *options, "-b", address, "shop:app") as process:
+        url = f"http://{address}/page"
         answered(url, process)
         workers = {answered(url, process) for _ in range(39)}
         assert len(workers) >= 1
@@ -77,44 +51,20 @@ def test_gunicorn(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path,
         assert process.wait(15) == 0
         until(lambda: counted(server, "web").get("db:boot:Select", 0) == loads)
         assert (counted(server, "web")["db:work:Select"], counted(server, "web")["/page"]) == (40, 40)
-    finally:
-        process.kill()
-        process.wait(10)
 
 
-def test_waitress(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path) -> None:
+def test_waitress(server: EmbeddedServer, serving: Serving, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP)
-    port = reserved_port()
-    process = subprocess.Popen(
-        [
-            LAUNCHER,
-            "--server",
-            server.url,
-            "--app",
-            "web",
-            sys.executable,
-            "-m",
-            "waitress",
-            f"--listen=127.0.0.1:{port}",
-            "shop:app",
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    address = f"127.0.0.1:{reserved_port()}"
+    with serving("python", "-m", "waitress", f"--listen={address}", "shop:app") as process:
         for _ in range(10):
-            answered(f"http://127.0.0.1:{port}/page", process)
+            answered(f"http://{address}/page", process)
         until(lambda: counted(server, "web").get("/page", 0) == 10)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--reload"]])
 def test_uvicorns_processes_are_traced(
-    server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]
+    server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]
 ) -> None:
     # tracing.md L21
     (tmp_path / "shop.py").write_text(
@@ -125,36 +75,11 @@ def test_uvicorns_processes_are_traced(
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
         "    await send({'type': 'http.response.body', 'body': b'ok'})\n"
     )
-    port = reserved_port()
-    process = subprocess.Popen(
-        [
-            LAUNCHER,
-            "--server",
-            server.url,
-            "--app",
-            "web",
-            sys.executable,
-            "-m",
-            "uvicorn",
-            *options,
-            "--port",
-            str(port),
-            "--lifespan",
-            "off",
-            "shop:app",
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+    port = str(reserved_port())
+    with serving("python", "-m", "uvicorn", *options, "--port", port, "--lifespan", "off", "shop:app") as process:
         for _ in range(10):
             assert answered(f"http://127.0.0.1:{port}/", process) == "ok"
         until(lambda: counted(server, "web").get("db:work:Select", 0) == 10)
-    finally:
-        process.terminate()
-        process.wait(15)
 
 
 @pytest.mark.parametrize("tool", ["pytest", "pdb", "cProfile", "timeit", "unittest"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from activation_kit import LAUNCHER, SCRIPTS, answered, until
+from activation_kit import CELERY, LAUNCHER, Run, Serving, answered, until
 from ports import reserved_port
 
 if TYPE_CHECKING:
@@ -33,13 +32,8 @@ def application(environ, start_response):
 
 TASKS = (
     SHOP
+    + CELERY
     + """
-import celery
-folder = os.path.abspath("queue")
-os.makedirs(folder, exist_ok=True)
-app = celery.Celery("tasks", broker="filesystem://", backend="file://" + folder)
-app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
-app.conf.worker_prefetch_multiplier = 1
 @app.task
 def greet():
     return f"{in_master} {config.current.greeting} {os.getpid()}"
@@ -57,29 +51,21 @@ def publish(server: EmbeddedServer, greeting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "end"),
     [
-        ["gunicorn", "--preload", "-w", "2", "-b", "{address}", "shop:application"],
-        ["uwsgi", "--master", "--processes", "2", "--http-socket", "{address}", "--wsgi-file", "shop.py"],
+        (["gunicorn", "--preload", "-w", "2", "shop:application", "-b"], signal.SIGTERM),
+        (["uwsgi", "--master", "--processes", "2", "--wsgi-file", "shop.py", "--http-socket"], signal.SIGINT),
     ],
     ids=["gunicorn", "uwsgi"],
 )
 def test_workers_keep_what_their_master_read_and_follow_the_center(
-    server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, command: list[str]
+    server: EmbeddedServer, serving: Serving, tmp_path: Path, command: list[str], end: int
 ) -> None:
     # config.md case 65
     (tmp_path / "shop.py").write_text(SHOP)
     publish(server, "first")
     address = f"127.0.0.1:{reserved_port()}"
-    arguments = [part.format(address=address) for part in command[1:]]
-    process = subprocess.Popen(
-        [LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, command[0]), *arguments],
-        env=clean,
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with serving(*command, address, end=end) as process:
         assert answered(f"http://{address}/", process).split()[:2] == ["first", "first"]
         publish(server, "second")
 
@@ -89,42 +75,24 @@ def test_workers_keep_what_their_master_read_and_follow_the_center(
             return {answer[1] for answer in answers} == {"second"}
 
         until(all_follow)
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 def test_celery_workers_follow_the_center(
-    server: EmbeddedServer, clean: dict[str, str], python: str, tmp_path: Path
+    server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path
 ) -> None:
     # config.md case 65
     (tmp_path / "tasks.py").write_text(TASKS)
     publish(server, "first")
-    launched = [LAUNCHER, "--server", server.url, "--app", "web"]
-    worker = subprocess.Popen(
-        [
-            *(*launched, os.path.join(SCRIPTS, "celery"), "-A", "tasks", "worker", "--pool", "prefork", "-c", "2"),
-            *("--without-gossip", "--without-mingle"),
-        ],
-        env=clean,
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
 
     def greetings() -> set[str]:
-        asked = subprocess.run(
-            [*launched, python, "-c", ASK], env=clean, cwd=tmp_path, capture_output=True, text=True, timeout=90
-        )
+        asked = run([LAUNCHER, "--server", server.url, "--app", "web", python, "-c", ASK], timeout=90)
         assert asked.returncode == 0, asked.stderr
         lines = [line.split() for line in asked.stdout.splitlines()]
         assert {line[0] for line in lines} == {"first"}
         return {line[1] for line in lines}
 
-    try:
+    pool = ["--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"]
+    with serving("celery", "-A", "tasks", "worker", *pool):
         assert greetings() == {"first"}
         publish(server, "second")
         until(lambda: greetings() == {"second"})
-    finally:
-        worker.terminate()
-        worker.wait(30)

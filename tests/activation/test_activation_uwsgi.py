@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, SCRIPTS, answered, counted, until
+from activation_kit import Serving, answered, counted, until
 from ports import reserved_port
 
 if TYPE_CHECKING:
@@ -31,30 +29,15 @@ SEEN = "[True, True] None None"
 
 
 @pytest.fixture
-def counts_of(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path):
+def counts_of(server: EmbeddedServer, serving: Serving):
     """``counts_of(options, paths)``: the answers to these paths, and what was counted when uWSGI has ended."""
 
     def serve(options: list[str], paths: list[str]) -> tuple[set[str], dict[str, int]]:
-        port = reserved_port()
-        process = subprocess.Popen(
-            [
-                *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi")),
-                *("--http-socket", f"127.0.0.1:{port}", *options),
-            ],
-            env={**clean, "STARDUST_PERIOD": "1"},
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            answers = {answered(f"http://127.0.0.1:{port}{path}", process) for path in paths}
+        address = f"127.0.0.1:{reserved_port()}"
+        with serving("uwsgi", "--http-socket", address, *options, end=signal.SIGINT) as process:
+            answers = {answered(f"http://{address}{path}", process) for path in paths}
             until(lambda: sum(counted(server, "web").values()) >= len(paths))
-            process.send_signal(signal.SIGINT)
-            process.wait(15)
-            return answers, counted(server, "web")
-        finally:
-            process.kill()
-            process.wait(10)
+        return answers, counted(server, "web")
 
     return serve
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, QUERIES, SCRIPTS, answered, counted, until
+from activation_kit import CELERY, LAUNCHER, QUERIES, SCRIPTS, Run, Serving, answered, counted, until
 from ports import reserved_port
 
 if TYPE_CHECKING:
@@ -44,22 +44,21 @@ def idle(port: int) -> bool:
 
 
 @pytest.mark.parametrize("options", [[], ["--enable-threads"], ["--lazy-apps"], ["--threads", "2"]])
-def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, options: list[str]) -> None:
+def test_uwsgi(server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]) -> None:
     # tracing.md X10, W30: uWSGI forks without Python's hooks, and handles signals without Python
     (tmp_path / "shop.py").write_text(SHOP)
     port, stats = reserved_port(), reserved_port()
-    process = subprocess.Popen(
-        [
-            *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "uwsgi"), "--master"),
-            *("--http-socket", f"127.0.0.1:{port}", "--processes", "2", "--wsgi-file", "shop.py", *options),
-            *("--stats", f"127.0.0.1:{stats}"),
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    arguments = [
+        "--master",
+        "--http-socket",
+        f"127.0.0.1:{port}",
+        "--processes",
+        "2",
+        "--wsgi-file",
+        "shop.py",
+        *options,
+    ]
+    with serving("uwsgi", *arguments, "--stats", f"127.0.0.1:{stats}", end=signal.SIGINT) as process:
         answers = [answered(f"http://127.0.0.1:{port}/page/{number}", process) for number in range(30)]
         # Where each worker loads the program itself, that is after the fork.
         assert set(answers) == {str("--lazy-apps" not in options)}, "whether the program's own hook has run"
@@ -70,25 +69,16 @@ def test_uwsgi(server: EmbeddedServer, clean: dict[str, str], tmp_path: Path, op
         process.send_signal(signal.SIGINT)  # to uWSGI that is the signal to end
         assert process.wait(15) == 0
         expected = {"db:work:Select": 31, "/page/<number>": 31}
-        if (
-            "--lazy-apps" in options
-        ):  # uWSGI runs no atexit function in its master: what is counted there is not reported
+        if "--lazy-apps" in options:  # otherwise the master has counted it, which uWSGI ends without Python's atexit
             expected["db:boot:Select"] = 2
         until(lambda: counted(server, "web") == expected)
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 TASKS = (
     QUERIES
+    + CELERY
     + """
-import celery, os
-folder = os.path.abspath("queue")
-os.makedirs(folder, exist_ok=True)
-app = celery.Celery("tasks", broker="filesystem://", backend="file://" + folder)
-app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
-app.conf.update(worker_max_tasks_per_child=3, worker_prefetch_multiplier=1)
+app.conf.worker_max_tasks_per_child = 3
 queries("boot", 1)
 @app.task
 def work():
@@ -100,36 +90,17 @@ ASK = "import tasks; print(*{one.get(timeout=60) for one in [tasks.work.delay() 
 
 
 def test_celery_with_workers_that_are_replaced(
-    server: EmbeddedServer, clean: dict[str, str], python: str, tmp_path: Path
+    server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path
 ) -> None:
     # tracing.md §4.5: a worker that has done its tasks ends by os._exit
     (tmp_path / "tasks.py").write_text(TASKS)
-    worker = subprocess.Popen(
-        [
-            *(LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, "celery"), "-A", "tasks"),
-            *("worker", "--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"),
-        ],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        asked = subprocess.run(
-            [python, "-c", ASK],
-            env={**clean, "STARDUST_PERIOD": "1"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
+    pool = ["--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"]
+    with serving("celery", "-A", "tasks", "worker", *pool) as worker:
+        asked = run([python, "-c", ASK], timeout=90)
         assert len(asked.stdout.split()) >= 4, asked.stderr
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0
         until(lambda: counted(server, "web") == {"db:work:Select": 11, "db:boot:Select": 1})
-    finally:
-        worker.kill()
-        worker.wait(10)
 
 
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
