@@ -76,18 +76,19 @@ def test_calls_of_the_programs_own_atexit_functions_arrive(traced: Run, counts: 
 def test_no_thread_and_no_socket_before_the_first_record(traced: Run) -> None:
     # tracing.md X13: not in a master that only loads the libraries
     done = traced(
-        "import os, threading, json, requests, redis, wsgiref.simple_server\n"
-        "def look():\n"
-        "    files = [os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{n}')]\n"
-        "    return [threading.active_count(), len(os.listdir('/proc/self/task')), sum(f.startswith('socket:') for f in files)]\n"
-        "before = look()\n"
+        "import os, threading, json, time, requests, redis, wsgiref.simple_server\n"
+        "def threads(): return [threading.active_count(), len(os.listdir('/proc/self/task'))]\n"
+        # while there is one thread, nothing opens or closes a file between the list and the look
+        "names = ['/proc/self/fd/' + number for number in os.listdir('/proc/self/fd')]\n"
+        "sockets = sum(os.readlink(name).startswith('socket:') for name in names if os.path.islink(name))\n"
+        "before = [*threads(), sockets]\n"
         "queries('one')\n"
-        "deadline = __import__('time').monotonic() + 10\n"
+        "deadline = time.monotonic() + 10\n"
         "online()\n"
-        "while (after := look()[:2]) != [2, 2] and __import__('time').monotonic() < deadline: pass\n"
+        "while (after := threads()) != [2, 2] and time.monotonic() < deadline: pass\n"
         "print(json.dumps([before, after]))"
     )
-    assert json.loads(done.stdout) == [[1, 1, 0], [2, 2]]
+    assert (done.stderr, json.loads(done.stdout)) == ("", [[1, 1, 0], [2, 2]])
 
 
 def test_a_program_that_waits_for_every_thread_ends(traced: Run) -> None:
