@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.channel import Channel, default_channel
 from stardust_auto.client_calls import PlatformCalls
-from stardust_auto.environment import AgentSettings, parse_servers, program_name
+from stardust_auto.environment import AgentSettings, program_name
 from stardust_auto.tracing.ending import EXIT_BUDGET, at_end, not_at_end, time_left
+from stardust_auto.variable import parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from stardust_auto.environment import VARIABLES, AgentSettings, SettingError, program_name
+from stardust_auto.environment import VARIABLES, AgentSettings, program_name
+from stardust_auto.variable import SettingError
 
 
 def test_nothing_set_means_not_configured():
@@ -168,5 +169,6 @@ def test_reading_the_environment_imports_nothing_heavy():
         "print(sorted(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
-    allowed = {"stardust_auto", "stardust_auto.environment", "stardust_auto.platform_files", "__future__"}
+    ours = ("environment", "variable", "platform_files")
+    allowed = {"__future__", "stardust_auto", *(f"stardust_auto.{module}" for module in ours)}
     assert set(eval(out)) <= allowed

@@ -57,7 +57,8 @@ def activate() -> bool:
     if not _wanted(environ) or not _own_interpreter(environ):
         return False
     try:
-        from stardust_auto.environment import AgentSettings, SettingError
+        from stardust_auto.environment import AgentSettings
+        from stardust_auto.variable import SettingError
 
         try:
             settings = AgentSettings.from_environ(environ)

@@ -18,6 +18,7 @@ from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
 from stardust_auto.protocol.worker import process_worker
 from stardust_auto.tracing.ending import EXIT_BUDGET, at_end, not_at_end, time_left
 from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.variable import parse_bool, parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 FULL_INTERVAL = 300.0
 _INTERRUPTED_AFTER = 3
-_TRUE = frozenset(("1", "true", "yes", "on", "y", "t"))
-_FALSE = frozenset(("0", "false", "no", "off", "n", "f"))
 
 
 class ConfigClient:
@@ -55,13 +54,12 @@ class ConfigClient:
         report_keys: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from stardust_auto.environment import AgentSettings, parse_servers, program_name
+        from stardust_auto.environment import AgentSettings, program_name
 
         given = parse_servers(server if isinstance(server, str) else ",".join(server)) if server is not None else None
-        settings = AgentSettings.from_environ(
+        self._settings = settings = AgentSettings.from_environ(
             servers=given, app_id=app_id, secret=secret, scope=scope, cache_dir=cache_dir
         )
-        self._settings = settings
         self._session = session
         self._owns_session = session is None
         self.app_id: str = session.app_id if session is not None else settings.app_id or program_name()
@@ -237,13 +235,9 @@ class ConfigClient:
             return "INTERRUPTED"
         failures = self._schedule.failures
         if not self._loaded.is_set():
-            return (
-                "INTERRUPTED"
-                if failures >= _INTERRUPTED_AFTER
-                else "STALE"
-                if self._snapshot.origin == "disk"
-                else "INITIALIZING"
-            )
+            if failures >= _INTERRUPTED_AFTER:
+                return "INTERRUPTED"
+            return "STALE" if self._snapshot.origin == "disk" else "INITIALIZING"
         return "VALID" if failures == 0 else "STALE" if failures < _INTERRUPTED_AFTER else "INTERRUPTED"
 
     def get(self, key: str, default: str | None = None) -> str | None:
@@ -266,8 +260,10 @@ class ConfigClient:
 
     def get_bool(self, key: str, default: bool = False) -> bool:
         """``1 true yes on`` or ``0 false no off`` in any case; ``default`` for anything else."""
-        text = (self.get(key) or "").strip().lower()
-        return True if text in _TRUE else False if text in _FALSE else default
+        try:
+            return parse_bool(self.get(key) or "")
+        except ValueError:
+            return default
 
     def get_all(self) -> dict[str, str]:
         """A copy of the whole map."""

@@ -49,7 +49,8 @@ def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
     Where it is and which scope counts is a matter of the deployment, so ``STARDUST_SERVER`` and ``STARDUST_SCOPE`` outrank the class's
     own options; which application's map it reads is the class's to say.
     """
-    from stardust_auto.environment import AgentSettings, SettingError, parse_servers, program_name
+    from stardust_auto.environment import AgentSettings, program_name
+    from stardust_auto.variable import SettingError, parse_servers
 
     config = settings_cls.model_config
     try:

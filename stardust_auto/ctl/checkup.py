@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stardust_auto.activation import boot, launcher
 from stardust_auto.ctl.admin import TIMEOUT, reason
 from stardust_auto.ctl.masking import MASK, masked
-from stardust_auto.environment import VARIABLES, SettingError
+from stardust_auto.environment import VARIABLES
+from stardust_auto.variable import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

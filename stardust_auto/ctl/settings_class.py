@@ -17,7 +17,7 @@ from stardust_auto.config.errors import ConfigError
 from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.target import Target, find_app_target, read_environment
-from stardust_auto.environment import parse_servers
+from stardust_auto.variable import parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

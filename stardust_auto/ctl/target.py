@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from stardust_auto.ctl.admin import AdminClient
 from stardust_auto.ctl.errors import NotPermittedError, UsageError
-from stardust_auto.environment import AgentSettings, SettingError, parse_identity, parse_servers
+from stardust_auto.environment import AgentSettings
 from stardust_auto.server.local import LocalServer, find_key, read_local_server
+from stardust_auto.variable import SettingError, parse_identity, parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,18 +7,20 @@ set. What happens on the way of every command stands in one function: each furth
 from __future__ import annotations
 
 import functools
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.contract import Integration
-from stardust_auto.instrumentation.redis_names import BY_POOL
+from stardust_auto.instrumentation.redis_async import async_command, async_pipeline
 from stardust_auto.instrumentation.redis_record import (
+    IN_CLUSTER_PIPELINE,
     cluster_stack,
+    current_in_cluster,
     describe_command,
     record_command,
     record_pipeline,
     sends_anyway,
 )
+from stardust_auto.instrumentation.redis_servers import BY_POOL
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
@@ -27,16 +29,10 @@ if TYPE_CHECKING:
     from stardust_auto.instrumentation.patches import Patches
 
 _current: Any = current_span.get
-#: Whether a cluster's pipeline is on its way: it sends what was redirected once more, one by one, through the client.
-_in_pipeline: ContextVar[bool] = ContextVar("stardust_redis_pipeline", default=False)
-
-
-def _current_in_cluster() -> Any:
-    return SUPPRESSED if _in_pipeline.get() else current_span.get()
 
 
 def _command(patches: Patches, plain: Any) -> Any:
-    current = _current_in_cluster if plain.__module__.endswith("cluster") else _current
+    current = current_in_cluster if plain.__module__.endswith("cluster") else _current
 
     @functools.wraps(plain)
     def execute_command(self: Any, /, *args: Any, **options: Any) -> Any:
@@ -65,27 +61,6 @@ def _command(patches: Patches, plain: Any) -> Any:
     return execute_command
 
 
-def _async_command(patches: Patches, plain: Any) -> Any:
-    current = _current_in_cluster if plain.__module__.endswith("cluster") else _current
-
-    @functools.wraps(plain)
-    async def execute_command(self: Any, /, *args: Any, **options: Any) -> Any:
-        tracer = patches.tracer
-        parent = current()
-        if tracer is None or parent is SUPPRESSED:
-            return await plain(self, *args, **options)
-        start = tracer.now()
-        try:
-            result = await plain(self, *args, **options)
-        except BaseException as error:  # also asyncio.CancelledError: the span ends where the task does
-            record_command(patches, self, args, start, parent, error)
-            raise
-        record_command(patches, self, args, start, parent, None)
-        return result
-
-    return execute_command
-
-
 def _pipeline(patches: Patches, plain: Any) -> Any:
     in_cluster = plain.__module__.endswith("cluster")
 
@@ -100,7 +75,7 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
         ):
             return plain(self, *args, **kwargs)
         start = tracer.now()
-        token = _in_pipeline.set(True) if in_cluster else None
+        token = IN_CLUSTER_PIPELINE.set(True) if in_cluster else None
         try:
             result = plain(self, *args, **kwargs)
         except BaseException as error:
@@ -108,7 +83,7 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
             raise
         finally:
             if token is not None:
-                _in_pipeline.reset(token)
+                IN_CLUSTER_PIPELINE.reset(token)
         if not args and not kwargs and (known := BY_POOL.get(id(getattr(self, "connection_pool", None)))) is not None:
             # What record_pipeline() does for a server that is known, without the further call.
             names = known[1]
@@ -121,40 +96,10 @@ def _pipeline(patches: Patches, plain: Any) -> Any:
     return execute
 
 
-def _async_pipeline(patches: Patches, plain: Any) -> Any:
-    in_cluster = plain.__module__.endswith("cluster")
-
-    @functools.wraps(plain)
-    async def execute(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        tracer = patches.tracer
-        parent = _current()
-        if (
-            tracer is None
-            or parent is SUPPRESSED
-            or not ((stack := cluster_stack(self) if in_cluster else self.command_stack) or sends_anyway(self))
-        ):
-            return await plain(self, *args, **kwargs)
-        start = tracer.now()
-        token = _in_pipeline.set(True) if in_cluster else None
-        try:
-            result = await plain(self, *args, **kwargs)
-        except BaseException as error:
-            record_pipeline(patches, self, stack, start, parent, None, error)
-            raise
-        finally:
-            if token is not None:
-                _in_pipeline.reset(token)
-        tolerant = not args[0] if args else not kwargs.get("raise_on_error", True)
-        record_pipeline(patches, self, stack, start, parent, result if tolerant else None, None)
-        return result
-
-    return execute
-
-
 def _patch(_module: ModuleType, patches: Patches) -> None:
     for prefix, command, pipeline in (
         ("redis", _command, _pipeline),
-        ("redis.asyncio", _async_command, _async_pipeline),
+        ("redis.asyncio", async_command, async_pipeline),
     ):
         for module_name, client, pipe in (
             ("client", "Redis", "Pipeline"),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.redis_names import BY_POOL, names_of
+from stardust_auto.instrumentation.redis_servers import BY_POOL, names_of
+from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.records import RedisCall
 
 if TYPE_CHECKING:
     from stardust_auto.instrumentation.patches import Patches
+
+#: Set while a cluster's pipeline is on its way: it sends what was redirected once more, one by one, through the client.
+IN_CLUSTER_PIPELINE: ContextVar[bool] = ContextVar("stardust_redis_pipeline", default=False)
+
+
+def current_in_cluster() -> Any:
+    """The current span for a command of a cluster's client: none is wanted for those that a pipeline sends again."""
+    return SUPPRESSED if IN_CLUSTER_PIPELINE.get() else current_span.get()
 
 
 def record_command(patches: Patches, client: Any, args: tuple[Any, ...], start: int, parent: Any, error: Any) -> None:

@@ -79,10 +79,9 @@ class RequestSpan(Span):
 
 
 def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Stands for ``plain``, the ``__call__(self, environ, start_response)`` of an application.
+    """Stands for ``plain``, the ``__call__(self, environ, start_response)`` of an application. In one piece: each call would cost.
 
-    No span where there is one already or none is wanted: static files, WebSockets, our own traffic. Written in one piece, since each
-    further function would be paid for by every request.
+    No span where there is one already or none is wanted: static files, WebSockets, our own traffic.
     """
 
     def respond(self: Any, environ: Any, start_response: Any) -> Any:
@@ -108,9 +107,7 @@ def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]
                     or "HTTP_TRACEID" in environ
                 ):
                     parent = inbound(environ) or parent
-                elif (
-                    parent is not None and type(parent) is SpanContext
-                ):  # of whoever started this thread: a request begins anew
+                elif type(parent) is SpanContext:  # of whoever started this thread: a request begins anew
                     parent = None
                 environ[KEY] = span = tracer.begin(name, parent, RequestSpan)
                 if parent is not None:

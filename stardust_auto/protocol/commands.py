@@ -41,7 +41,9 @@ class CommandRunner:
         self._reply = reply
         self._now_ms = now_ms
         self._clock = clock
-        self._handlers: dict[str, tuple[Callable[[Command], object], asyncio.AbstractEventLoop | None]] = {}
+        self._handlers: dict[str, tuple[Callable[[Command], object], asyncio.AbstractEventLoop | None]] = {
+            "app/freememory": (_free_memory, None)
+        }
         self._seen: dict[int, float] = {}
         self._waiting: list[tuple[int, int, Command]] = []
         self._order = itertools.count()
@@ -146,3 +148,9 @@ class CommandRunner:
 
 async def _await(result: Awaitable[object]) -> object:
     return await result
+
+
+def _free_memory(_command: Command) -> str:
+    import gc
+
+    return f"{gc.collect()} objects freed"

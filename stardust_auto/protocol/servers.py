@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from stardust_auto.environment import parse_servers
+from stardust_auto.variable import parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -94,7 +94,6 @@ class Session:
         self._greeted = False
         self._heartbeat = Heartbeat(self, self._connection, self._worker.clock)
         self._desk = Desk(self, self._connection, self._worker.clock)
-        self._desk.commands.register("app/freeMemory", _free_memory)
         self._push = PushDuty(self, self._connection, self._worker) if push else None
         self._registry: ServiceRegistry | None = None
         self._errors = ErrorEvents(self)
@@ -406,9 +405,3 @@ class Session:
 
 # Also where there is no session yet: another thread may be making the first one.
 after_fork_in_child(Session._fresh_lock)
-
-
-def _free_memory(_command: Command) -> str:
-    import gc
-
-    return f"{gc.collect()} objects freed"

@@ -9,24 +9,18 @@ Nothing of a request survives in an error: no exception of requests is chained, 
 from __future__ import annotations
 
 import functools
-import http.client
-import io
 import logging
-import socket
 import time
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
-from weakref import WeakSet
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.connection import allowed_gai_family
 
+from stardust_auto.protocol.deadlines import CONNECTIONS, EXCHANGE, Adapter, Exchange
 from stardust_auto.protocol.envelope import problem_text, read_envelope
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
 from stardust_auto.protocol.secrets import Secret, scrub
@@ -39,129 +33,10 @@ if TYPE_CHECKING:
 
 #: A larger answer is refused: nothing that we ask for comes near.
 MAX_BODY: Final = 8 << 20
-_CONNECT_LIMIT: Final = 5.0
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS: Final = 3
 _LATER: Final = (429, 502, 503, 504)
 _MAX_RETRY_AFTER: Final = 600.0
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What the connection of a running call needs to know, and what it found out."""
-
-    deadline: float
-    sent: bool = False
-
-
-#: Those that are connected: what a forked child inherits.
-_connections: WeakSet[HTTPConnection] = WeakSet()
-_exchange: ContextVar[Exchange | None] = ContextVar("stardust_exchange", default=None)
-
-
-def _left() -> float | None:
-    exchange = _exchange.get()
-    if exchange is None:
-        return None
-    left = exchange.deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the whole call took too long")
-    return left
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket, each time with what is left of the call's deadline as the time-out."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
-        self._sock = sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_left())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_DeadlineReader(raw, sock))
-
-
-class _Deadlines(HTTPConnection):
-    """Mixed into both kinds of connection: the deadline while connecting, and the moment when all was sent."""
-
-    response_class = _Response
-
-    def connect(self) -> None:
-        super().connect()
-        _connections.add(self)
-
-    def _new_conn(self) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        addresses = socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
-        problem: OSError = OSError(f"no address for {host}")
-        for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(min(_CONNECT_LIMIT, _left() or _CONNECT_LIMIT) / left)
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                problem = error
-            else:
-                sock.settimeout(_left())
-                return sock
-        raise problem
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        super().request(*args, **kwargs)
-        exchange = _exchange.get()
-        if exchange is not None:
-            exchange.sent = True
-
-
-class _HTTPConnection(_Deadlines):
-    pass
-
-
-class _HTTPSConnection(_Deadlines, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection  # pyright: ignore[reportAssignmentType]  # a subclass of the class declared there
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection  # pyright: ignore[reportAssignmentType]  # a subclass of the class declared there
-
-
-class _Adapter(HTTPAdapter):
-    """One connection per server, our own connection classes, no retries of its own."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._use_own_pools(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        self._use_own_pools(manager)
-        return manager
-
-    @staticmethod
-    def _use_own_pools(manager: Any) -> None:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 # Bound before anything else can replace it: what a test suite of the application patches there is not for our traffic.
@@ -170,7 +45,7 @@ _send: Final = HTTPAdapter.send
 
 def _ours(_record: logging.LogRecord) -> bool:
     """A filter: urllib3's debug lines about our own calls do not belong into the application's log."""
-    return _exchange.get() is None
+    return EXCHANGE.get() is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +84,7 @@ class Transport:
     def __init__(self, servers: ServerList, user_agent: str) -> None:
         self._servers = servers
         self._user_agent = user_agent
-        self._adapter = _Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
+        self._adapter = Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
         self._environment = requests.Session()
         self.last_date: float | None = None
         for name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
@@ -219,7 +94,7 @@ class Transport:
 
     def abandon(self) -> None:
         """In a forked child: close the descriptors of the parent's connections, without a word on the line and without a lock."""
-        for connection in tuple(_connections):
+        for connection in tuple(CONNECTIONS):
             if connection.sock is not None:
                 connection.sock.close()
 
@@ -311,7 +186,7 @@ class Transport:
         ).prepare()
         settings = self._environment.merge_environment_settings(prepared.url or url, {}, True, None, None)
         verify = settings["verify"] or True
-        marker = _exchange.set(exchange)
+        marker = EXCHANGE.set(exchange)
         try:
             with suppressed():
                 left = max(exchange.deadline - time.monotonic(), 0.001)
@@ -331,7 +206,7 @@ class Transport:
                     raise
                 response.raw.release_conn()
         finally:
-            _exchange.reset(marker)
+            EXCHANGE.reset(marker)
         return _Answer(
             response.status_code,
             body,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 _NS = 1_000_000
 #: Longer spans are discarded by the platform's own client (protocol.md §5.4, finish rule 1).
@@ -40,6 +40,15 @@ class TracePolicy:
     request_tag_length: int | None = None
     enable_meter: bool | None = None
     excludes: tuple[str, ...] | None = None
+
+    def over(self, other: TracePolicy) -> TracePolicy:
+        """What this one says, and where it says nothing what ``other`` says; a number of ``other`` counts from 1 on."""
+        merged = {}
+        for field in fields(self):
+            own, foreign = getattr(self, field.name), getattr(other, field.name)
+            usable = not isinstance(foreign, int) or foreign > 0
+            merged[field.name] = own if own is not None else foreign if usable else None
+        return TracePolicy(**merged)
 
 
 @dataclass(frozen=True, slots=True)

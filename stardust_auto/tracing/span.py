@@ -141,3 +141,15 @@ class Span:
 
     def __repr__(self) -> str:
         return f"Span({self.name!r}, trace_id={self.trace_id}, span_id={self.span_id})"
+
+
+def first_sight(error: BaseException, parent: object) -> bool:
+    """Whether ``error`` is new to the span above, and note it: on its way up through several spans it counts once."""
+    seen = id(error)
+    new = True
+    above = current_span.get()
+    for span in (parent, above) if parent is not above else (parent,):
+        if isinstance(span, Span):
+            new = new and span._seen_error != seen
+            span._seen_error = seen
+    return new

@@ -17,10 +17,10 @@ from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, lapsed, trace_of
-from stardust_auto.tracing.naming import operation_name
+from stardust_auto.tracing.naming import MAX_NAMES, operation_name, shared_name
 from stardust_auto.tracing.run_totals import RunTotals
 from stardust_auto.tracing.sampling import make_sample, message_of
-from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.span import Span, first_sight
 from stardust_auto.tracing.wildcard import compile_wildcards
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
     S = TypeVar("S", bound=Span)
 
-#: Names beyond this many in one period share one builder per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
-MAX_NAMES = 1000
 _PENDING_LIMIT = 50_000
 #: Seconds. With the queue full a call lets the holder of the lock go on, which another thread's turn of 5 ms keeps from its work.
 _LONGEST_WAIT = 0.1
@@ -70,7 +68,6 @@ class Tracer:
         self.max_tag_length = 1024
         #: A last line for the tag of each sampled request, such as the version of the settings in use.
         self.request_note = ""
-        self.excludes: tuple[str, ...] = ()
         #: Called once in each process, when its first call is recorded.
         self.on_first_record: Callable[[], None] | None = None
         #: Calls that could not be counted, by reason.
@@ -256,8 +253,8 @@ class Tracer:
             self.dropped["pending"] += 1
         if self._untouched:
             self._first_record()
-        if error is not None and ended is None:
-            self._count_error(error, start, parent)
+        if error is not None and ended is None and not isinstance(error, str) and first_sight(error, parent):
+            self.record(f"ex:{type(error).__name__}", start, parent, message_of, (error,))  # protocol.md §5.5
 
     def _fold_pending(self) -> None:
         """Count what found the lock taken, by whoever holds it."""
@@ -338,26 +335,10 @@ class Tracer:
         sample = make_sample(self, self.wall() - (self.now() - ended), *call)
         (builder.error_samples if sample.error else builder.samples).append(sample)
 
-    def _count_error(self, error: BaseException | str, start: int, parent: Any) -> None:
-        """The additional ``ex:<Type>`` span of protocol.md §5.5, once for an exception on its way up through several spans."""
-        if isinstance(error, str):
-            return
-        seen = id(error)
-        counted = False
-        above = current_span.get()
-        for span in (parent, above) if parent is not above else (parent,):
-            if isinstance(span, Span):
-                counted = counted or span._seen_error == seen
-                span._seen_error = seen
-        if counted:
-            return
-        self.record(f"ex:{type(error).__name__}", start, parent, message_of, (error,))
-
     def _new_builder(self, name: str) -> SpanBuilder:
         builders = self._builders
         if len(builders) >= MAX_NAMES:
-            kind = name.partition(":")[0] if not name.startswith("/") else ""
-            name = f"{kind}:(other)" if kind else "/(other)"
+            name = shared_name(name)
             if name in builders:
                 return builders[name]
         excluded = name.lower().endswith(("/trace/report", "/trace/reportraw")) or self._excluded(name)
@@ -401,17 +382,14 @@ class Tracer:
 
     def apply(self, policy: TracePolicy) -> None:
         """Take over what the server said. Its list of excludes replaces ours, also when it is ``None`` (protocol.md §3.1)."""
-        mine = self._operator
+        said = self._operator.over(policy)
         for field in ("period", "max_samples", "max_errors", "timeout", "max_tag_length"):
-            own = getattr(mine, field)
-            new = own if own is not None else getattr(policy, field)
-            if new is not None and (new > 0 or own is not None):
-                setattr(self, field, new)
+            value = getattr(said, field)
+            if value is not None:
+                setattr(self, field, value)
         self._timeout_ns = self.timeout * _NS
-        excludes = mine.excludes if mine.excludes is not None else (policy.excludes or ())
-        if excludes != self.excludes or not hasattr(self, "_excluded"):
-            self.excludes = tuple(excludes)
-            self._excluded = compile_wildcards(self.excludes)
+        self.excludes: tuple[str, ...] = tuple(said.excludes or ())
+        self._excluded = compile_wildcards(self.excludes)
 
     def totals(self) -> list[OperationTotal]:
         """Totals of the whole run by name, the most expensive first; empty unless ``keep_totals``."""

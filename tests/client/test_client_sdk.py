@@ -16,9 +16,9 @@ import requests
 
 import stardust_auto
 from stardust_auto import ConfigClient, Span, SpanBuilder, StardustClient, StardustTracer
-from stardust_auto.environment import SettingError
 from stardust_auto.protocol.worker import process_worker
 from stardust_auto.server import EmbeddedServer
+from stardust_auto.variable import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

