@@ -22,6 +22,7 @@ from server_platform import DIRECT
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from stardust_auto.server import local
 from stardust_auto.server.local import (
     LocalServer,
     _environment,
@@ -125,21 +126,13 @@ def test_a_broken_description_is_no_server(folder: Path, text: str) -> None:
     assert read_local_server(folder) is None
 
 
-def test_a_taken_port_is_no_obstacle(folder: Path) -> None:
-    taken = socket.socket()
-    try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 6600))
-            taken.listen()
-        except OSError:
-            pass_on = True  # somebody else has it: as good for this test
-        else:
-            pass_on = False
-        server = ensure_local_server(folder)
-        assert not server.url.endswith(":6600"), pass_on
-    finally:
-        taken.close()
+def test_a_taken_port_is_no_obstacle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as taken:  # not 6600: another run of the tests may take and leave it at any time
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(local, "DEFAULT_PORT", port)
+        assert not ensure_local_server(folder).url.endswith(f":{port}")
 
 
 def test_the_environment_of_the_server_is_not_that_of_the_program() -> None:
