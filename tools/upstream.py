@@ -3,6 +3,8 @@
     python tools/upstream.py                      # the short selection of the gate: CPython's sqlite3 and wsgiref
     python tools/upstream.py --all                # requests, urllib3, redis-py, Werkzeug, Flask and Django as well
     python tools/upstream.py requests flask       # these
+    python tools/upstream.py cpython-threading    # any other suite of the interpreter's: test_threading
+    python tools/upstream.py --sdist responses --needs pytest-asyncio tomli-w --tests responses/tests   # any other library
     python tools/upstream.py --list
 
 CPython's suites come with the interpreter; the others from their source distributions on the package index, each in a virtual
@@ -25,150 +27,24 @@ import tempfile
 import time
 import venv
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from suites import SHORT, SUITES, Suite, find
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True)
-class Suite:
-    """How to get and run one library's own tests."""
-
-    name: str
-    #: The source distribution that holds the tests; "" for CPython's own.
-    package: str = ""
-    #: What the tests need besides the library.
-    needs: tuple[str, ...] = ()
-    #: Arguments after ``python``; ``{xml}`` is replaced by the path of the JUnit report.
-    command: tuple[str, ...] = (
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--continue-on-collection-errors",
-        "--timeout=60",
-        "--junit-xml={xml}",
-    )
-    tests: tuple[str, ...] = ("tests",)
-    folder: str = ""
-    #: Read outcomes from unittest's verbose text instead of a report.
-    verbose: bool = False
-    environment: dict[str, str] = field(default_factory=dict)
-    #: Start a redis-compatible server from a wheel and pass its address.
-    redis: bool = False
-    #: The library sends requests, so trace headers are on the wire: what differs is run once more without them.
-    network: bool = False
-
-
-_URLLIB3 = (
-    "collections",
-    "connection",
-    "connectionpool",
-    "filepost",
-    "poolmanager",
-    "proxymanager",
-    "response",
-    "retry",
-    "util",
-)
-
-SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            "cpython-sqlite3",
-            command=("-m", "test", "--junit-xml={xml}"),
-            tests=("test_sqlite" if sys.version_info < (3, 11) else "test_sqlite3",),
-        ),
-        Suite("cpython-wsgiref", command=("-m", "test", "--junit-xml={xml}"), tests=("test_wsgiref",)),
-        Suite(
-            "requests",
-            "requests",
-            ("pytest", "pytest-httpbin==2.1.0", "httpbin~=0.10.0", "pytest-mock", "trustme", "PySocks"),
-            network=True,
-        ),
-        Suite(
-            "urllib3",
-            "urllib3",
-            (
-                "pytest",
-                "pytest-socket",
-                "trustme",
-                "cryptography",
-                "PySocks",
-                "idna",
-                "quart",
-                "quart-trio",
-                "trio",
-                "hypercorn",
-                "h2",
-                "httpx",
-                "tornado",
-            ),
-            tests=("test/with_dummyserver", *(f"test/test_{part}.py" for part in _URLLIB3)),
-            network=True,
-        ),
-        Suite(
-            "redis",
-            "redis",
-            ("pytest", "pytest-asyncio", "mock", "numpy", "packaging"),
-            command=(
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "--junit-xml={xml}",
-                "-m",
-                "not redismod and not onlycluster",
-            ),
-            tests=(
-                "tests/test_commands.py",
-                "tests/test_pipeline.py",
-                "tests/test_pubsub.py",
-                "tests/test_lock.py",
-                "tests/test_scripting.py",
-            ),
-            redis=True,
-        ),
-        Suite("werkzeug", "werkzeug", ("pytest<9", "ephemeral-port-reserve", "cryptography", "cffi")),
-        Suite("flask", "flask", ("pytest<9", "asgiref", "python-dotenv", "blinker")),
-        Suite(
-            "django",
-            "django",
-            ("asgiref", "sqlparse", "tblib"),
-            command=("runtests.py", "-v", "2", "--parallel", "1", "--noinput"),
-            tests=(
-                "backends",
-                "db_functions",
-                "db_utils",
-                "handlers",
-                "wsgi",
-                "transactions",
-                "requests_tests",
-                "servers",
-                "queries",
-                "aggregation",
-                "cache",
-                "sessions_tests",
-                "test_client",
-            ),
-            folder="tests",
-            verbose=True,
-        ),
-        Suite("aiosqlite", "aiosqlite", ("pytest",), tests=("aiosqlite/tests/smoke.py", "aiosqlite/tests/perf.py")),
-    )
-}
-SHORT = ("cpython-sqlite3", "cpython-wsgiref")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="suites to run; default: the short selection")
+    parser.add_argument("suites", nargs="*", help="suites to run, see --list; default: the short selection")
     parser.add_argument("--all", action="store_true", help="every suite")
     parser.add_argument("--list", action="store_true", help="print the suites and stop")
+    parser.add_argument("--sdist", metavar="PACKAGE", help="run the tests in the source distribution of this package")
+    parser.add_argument("--needs", nargs="+", default=(), help="with --sdist: what its tests need besides pytest")
+    parser.add_argument("--tests", nargs="+", default=("tests",), help="with --sdist: files and folders")
+    parser.add_argument(
+        "--redis", action="store_true", help="with --sdist: pass the --redis-url of a server from a wheel"
+    )
     parser.add_argument("--work", type=Path, help="folder for environments and sources, kept afterwards")
     parser.add_argument(
         "--repeat", action="store_true", help="run bare twice first, and leave out tests that differ from themselves"
@@ -179,13 +55,22 @@ def main() -> int:
         for suite in SUITES.values():
             print(f"{suite.name:18} {suite.package or 'with the interpreter':22} {' '.join(suite.tests)}")
         return 0
-    names = list(SUITES) if options.all else options.suites or list(SHORT)
+    names = list(SUITES) if options.all else options.suites or ([] if options.sdist else list(SHORT))
+    try:
+        suites = [find(name) for name in names]
+    except KeyError as error:
+        parser.error(f"no such suite: {error}; see --list")
+    if options.sdist:
+        needs = ("pytest", *options.needs)
+        suites.append(
+            Suite(options.sdist, options.sdist, needs, tests=tuple(options.tests), redis=options.redis, network=True)
+        )
     worst = 0
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            worst = max(worst, compare(SUITES[name], work, repeat=options.repeat, timeout=options.timeout))
+        for suite in suites:
+            worst = max(worst, compare(suite, work, repeat=options.repeat, timeout=options.timeout))
     return worst
 
 
