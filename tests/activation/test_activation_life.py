@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import LAUNCHER, QUERIES, Run, counted, until
-
-from stardust_auto.server import EmbeddedServer
+from activation_kit import LAUNCHER, QUERIES, Run, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stardust_auto.server import EmbeddedServer
 
 Counts = Callable[[], "dict[str, int]"]
 
@@ -294,121 +292,6 @@ def test_subprocess_with_posix_spawn_and_vfork(traced: Run, counts: Counts) -> N
     )
     assert done.stdout == "0\n0 0\n"
     assert counts() == {"db:one:Select": 5}
-
-
-@pytest.mark.parametrize("away", ["refusing", "hanging"])
-@pytest.mark.parametrize("wait", [0, 1.5])
-def test_exit_with_a_server_that_is_away(
-    request: pytest.FixtureRequest, run: Run, python: str, away: str, wait: float
-) -> None:
-    # tracing.md X5: the same output and exit code, and at most a second from the program's end to that of its process
-    url = request.getfixturevalue(away)
-    code = (
-        QUERIES + f"import time, sys; queries('one'); time.sleep({wait}); print('out'); print(time.time()); sys.exit(3)"
-    )
-    before = run([python, "-c", code])
-    after = run([LAUNCHER, "--server", url, python, "-c", code])
-    ended = time.time()
-    (out, at), (plain, _) = after.stdout.split(), before.stdout.split()
-    assert (out, after.stderr, after.returncode) == (plain, before.stderr, before.returncode) == ("out", "", 3)
-    assert ended - float(at) < 1.0 + 0.7  # a loaded machine is in it
-
-
-def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: str, tmp_path: Path) -> None:
-    """Down at the start, there, killed in the middle, back again."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    code = (
-        QUERIES
-        + "import sys, logging; logging.basicConfig(format='%(name)s %(message)s', stream=sys.stderr, level='INFO')\n"
-        "for line in sys.stdin:\n    queries(line.strip()); print('did', line.strip(), flush=True)"
-    )
-    child = subprocess.Popen(
-        [LAUNCHER, "--server", f"http://127.0.0.1:{port}", "--app", "life", python, "-c", code],
-        env={**clean, "STARDUST_PERIOD": "1"},
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-
-    def work(name: str) -> None:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(name + "\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == f"did {name}\n"
-
-    def total(name: str) -> int:
-        import requests
-
-        reply = requests.get(
-            f"http://127.0.0.1:{port}/console/api/apps/life/operations",
-            headers={"Authorization": f"Bearer {running.key}"},
-            timeout=10,
-        )
-        rows = reply.json() if reply.ok else []
-        return sum(row["total"] for row in rows if row["name"] == f"db:{name}:Select")
-
-    work("down")
-    assert child.stderr is not None
-    lines = [child.stderr.readline()]
-    data = tmp_path / "data"
-    with EmbeddedServer(data, port=port, period=1) as running:
-        until(lambda: total("down") == 5, 40)
-        work("up")
-        until(lambda: total("up") == 5, 40)
-        lines.append(child.stderr.readline())
-    lines.append(child.stderr.readline())  # it has noticed, whatever is in between
-    work("away")
-    with EmbeddedServer(data, port=port, period=1) as running:
-        until(lambda: total("away") == 5, 60)
-        child.stdin.close()
-        lines += child.stderr.readlines()
-        assert child.wait(10) == 0
-        assert [total(name) for name in ("down", "up", "away")] == [5, 5, 5]
-    # One line for each change of state: away, there, away, there.
-    assert len(lines) == 4, lines
-    assert all(line.startswith("stardust_auto ") for line in lines)
-
-
-#: What uWSGI is to Python, with a hook that somebody put there.
-UWSGI = (
-    "import sys, types; calls = []; uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi')\n"
-    "uwsgi.post_fork_hook = lambda: calls.append('own'); uwsgi.worker_id = lambda: 0\n"
-    "from stardust_auto.activation.life import ProcessLife\n"
-)
-
-
-def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
-    # tracing.md §4.4: uWSGI forks without Python's hooks
-    done = run(
-        [
-            python,
-            "-c",
-            UWSGI + "uwsgi.version, uwsgi.opt = b'2.0.31', {}\n"
-            "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
-        ]
-    )
-    assert (done.stdout, done.stderr) == ("['own'] False\n", "")
-
-
-@pytest.mark.parametrize(
-    ("version", "options", "said"),
-    [("2.0.21", {}, True), ("2.0.21", {"threads": b"2"}, False), ("2.0.21.1", {"enable-threads": True}, False)],
-)
-def test_a_uwsgi_without_threads_is_told_so(
-    run: Run, python: str, version: str, options: dict[str, object], said: bool
-) -> None:
-    # tracing.md §4.4: nothing can be reported while it runs
-    code = (
-        f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(lambda seconds: None, 1.0).begin()"
-    )
-    done = run([python, "-c", UWSGI + code])
-    assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)
 
 
 def test_summary_of_the_launched_process_only(run: Run, server: EmbeddedServer, python: str) -> None:

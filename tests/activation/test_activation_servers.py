@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -82,24 +83,42 @@ def test_uvicorns_processes_are_traced(
         until(lambda: counted(server, "web").get("db:work:Select", 0) == 10)
 
 
-@pytest.mark.parametrize("tool", ["pytest", "pdb", "cProfile", "timeit", "unittest"])
-def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, tool: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        ["-m", "unittest", "test_it"],
+        ["-m", "pdb", "-c", "break 3", "-c", "continue", "-c", "where", "-c", "continue", "-c", "quit", "app.py"],
+        ["-m", "doctest", "-v", "app.py"],
+        ["-m", "timeit", "-n", "1", "-r", "1", "pass"],
+        ["-m", "coverage", "run", "--source=.", "app.py"],
+    ],
+    ids=lambda arguments: arguments[1],
+)
+def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, arguments: list[str]) -> None:
     # tracing.md L20
     (tmp_path / "test_it.py").write_text(
         "import unittest\nclass T(unittest.TestCase):\n    def test_it(self): assert 1 + 1 == 2\n"
     )
     (tmp_path / "app.py").write_text(
-        "import sqlite3\nprint(sqlite3.connect(':memory:').execute('select 1').fetchone())\n"
+        "import sqlite3\ncursor = sqlite3.connect(':memory:').execute('select 1')\nprint(cursor.fetchone())\n"
     )
-    arguments = {
-        "pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
-        "pdb": ["-m", "pdb", "-c", "continue", "-c", "quit", "app.py"],
-        "cProfile": ["-m", "cProfile", "app.py"],
-        "timeit": ["-n", "1", "pass"],
-        "unittest": ["-m", "unittest", "test_it"],
-    }[tool]
-    if tool == "timeit":
-        arguments = ["-m", "timeit", *arguments]
-    plain, traced = run([python, *arguments]), launch([python, *arguments])
-    assert traced.returncode == plain.returncode
-    assert traced.stdout.split()[:1] == plain.stdout.split()[:1]
+
+    def outcome(start: Run) -> tuple[int, str, str, str]:
+        done = start([python, *arguments])
+        report = run([python, "-m", "coverage", "report", "-m"]).stdout if "coverage" in arguments else ""
+        texts = (re.sub(r"[\d.]+ ?([num]?sec|s)\b", "T", text) for text in (done.stdout, done.stderr))
+        return (done.returncode, *texts, report)
+
+    plain = outcome(run)
+    assert plain == outcome(launch)
+    assert plain[0] == 0
+
+
+def test_a_profiler_sees_the_program_and_its_output_stays(launch: Run, run: Run, python: str, tmp_path: Path) -> None:
+    # tracing.md L20: it counts what we do in the program's thread, too
+    (tmp_path / "app.py").write_text("def work(): return 1\nprint(work())\n")
+    for start in (run, launch):
+        done = start([python, "-m", "cProfile", "app.py"])
+        assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (0, "1", "")
+        assert "app.py:1(work)" in done.stdout

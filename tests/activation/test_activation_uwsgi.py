@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from activation_kit import Serving, answered, counted, until
+from activation_kit import Run, Serving, answered, counted, until
 from ports import reserved_port
 
 if TYPE_CHECKING:
@@ -119,3 +119,39 @@ def test_a_program_that_is_profiled_is_left_alone(counts_of, tmp_path: Path) -> 
     )
     answers, counts = counts_of(["--wsgi-file", "shop.py"], ["/one"])
     assert (answers, counts) == ({"[True, True] True None"}, {"db:work:Select": 1})
+
+
+#: What uWSGI is to Python, with a hook that somebody put there.
+UWSGI = (
+    "import sys, types; calls = []; uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi')\n"
+    "uwsgi.post_fork_hook = lambda: calls.append('own'); uwsgi.worker_id = lambda: 0\n"
+    "from stardust_auto.activation.life import ProcessLife\n"
+)
+
+
+def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
+    # tracing.md §4.4: uWSGI forks without Python's hooks
+    done = run(
+        [
+            python,
+            "-c",
+            UWSGI + "uwsgi.version, uwsgi.opt = b'2.0.31', {}\n"
+            "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
+        ]
+    )
+    assert (done.stdout, done.stderr) == ("['own'] False\n", "")
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "said"),
+    [("2.0.21", {}, True), ("2.0.21", {"threads": b"2"}, False), ("2.0.21.1", {"enable-threads": True}, False)],
+)
+def test_a_uwsgi_without_threads_is_told_so(
+    run: Run, python: str, version: str, options: dict[str, object], said: bool
+) -> None:
+    # tracing.md §4.4: nothing can be reported while it runs
+    code = (
+        f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(lambda seconds: None, 1.0).begin()"
+    )
+    done = run([python, "-c", UWSGI + code])
+    assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)

@@ -163,6 +163,45 @@ def test_d11_moved_is_one_span_asyncio(trace, nodes, start):
     assert commands(trace) == ["GET", "SET", "GETDEL", "PIPELINE", "GETDEL"]
 
 
+@pytest.fixture
+def half_moved(nodes, start):
+    """A key whose slot is about to move: its node has it no longer and sends who asks for it to the next (ASK)."""
+    with suppressed():
+        slot = nodes[0].execute_command("CLUSTER", "KEYSLOT", "half")
+        owner = next(number for number, client in enumerate(nodes) if owns(client, "half"))
+        source, target = nodes[owner], nodes[(owner + 1) % len(nodes)]
+        target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.execute_command("CLUSTER", "MYID"))
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.execute_command("CLUSTER", "MYID"))
+    yield "half"
+    with suppressed():
+        for client in (target, source):
+            client.flushall()
+            client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+
+
+def test_d11_ask_is_one_span(same, half_moved, start):
+    def probe():
+        with redis.RedisCluster(host="127.0.0.1", port=start) as client:
+            pipeline = client.pipeline()
+            pipeline.set(half_moved, 2).get(half_moved)
+            return client.set(half_moved, 1), client.get(half_moved), pipeline.execute(), client.getdel(half_moved)
+
+    trace = same(probe)
+    assert commands(trace) == ["SET", "GET", "PIPELINE", "GETDEL"]
+
+
+def test_d11_ask_is_one_span_asyncio(same, half_moved, start):
+    async def main():
+        async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
+            results = [await client.set(half_moved, 1), await client.get(half_moved)]
+            async with client.pipeline() as pipeline:
+                results.append(await pipeline.set(half_moved, 2).get(half_moved).execute())
+            return [*results, await client.getdel(half_moved)]
+
+    trace = same(lambda: asyncio.run(main()))
+    assert commands(trace) == ["SET", "GET", "PIPELINE", "GETDEL"]
+
+
 class Before6:
     """What asyncio's pipeline looked like before redis-py 6."""
 
