@@ -29,7 +29,6 @@ class ProcessLife:
     def __init__(self, end: Callable[[float], object], budget: float) -> None:
         self._end = end
         self._budget = budget
-        self._rq_worker: object = None
         self._start_over()
         after_fork_in_child(self._start_over)
         # Registered now, before the application's own: they run in reverse order, and those may still make calls.
@@ -65,20 +64,22 @@ class ProcessLife:
     def _follow_rq(self) -> None:
         """rq has a process for each job, which ends by ``os._exit`` as soon as the job has been performed."""
         worker_class: Any = getattr(sys.modules.get("rq.worker"), "Worker", None)
-        perform = getattr(worker_class, "perform_job", None)
-        if perform is None or worker_class is self._rq_worker:
+        if not hasattr(worker_class, "perform_job"):
             return
-        self._rq_worker = worker_class
+        from stardust_auto.instrumentation.registry import registry
 
-        @functools.wraps(perform)
+        registry.patches("life").wrap(worker_class, "perform_job", self._ending_with_the_job)
+
+    def _ending_with_the_job(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(plain)
         def perform_job(worker: Any, /, *args: Any, **kwargs: Any) -> Any:
             try:
-                return perform(worker, *args, **kwargs)
+                return plain(worker, *args, **kwargs)
             finally:
                 if getattr(worker, "is_horse", False):
                     self._exit()
 
-        worker_class.perform_job = perform_job
+        return perform_job
 
     def chain_sigterm(self) -> None:
         """Keep the last calls when SIGTERM ends the process: only if nobody handles it, and only from the main thread."""

@@ -77,14 +77,15 @@ class CredentialStore:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
             except BlockingIOError:
-                if time.monotonic() < deadline:
-                    time.sleep(_LOOK)
-                    continue
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_LOOK)
             except OSError:
-                os.close(handle)
-                return None
-            return handle
+                break
+        os.close(handle)
+        return None  # a login that may be refused is better than none
 
     def load(self) -> Credentials | None:
         """What was saved, unless another user could have written or read it."""
