@@ -7,20 +7,19 @@ servers share it instead of logging in a second time.
 from __future__ import annotations
 
 import sys
-import time
 from _thread import allocate_lock
 from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from stardust_auto.environment import program_name
 from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.ending import EXIT_BUDGET
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
-    from threading import Thread
-
     from stardust_auto.environment import AgentSettings
     from stardust_auto.protocol.reporting import Reporter
     from stardust_auto.protocol.session import Session
@@ -34,6 +33,15 @@ _BACKGROUND = (
     "stardust_auto.protocol.process",
     "stardust_auto.protocol.transport",
 )
+
+#: What is made of these, by whom. Taken as soon as the program has the library: a test of the program may replace parts of it later
+#: (responses, vcrpy, ``unittest.mock``), for everybody who looks them up.
+ORIGINALS = {
+    "threading": "stardust_auto.protocol.background",
+    "socket": "stardust_auto.protocol.sockets",
+    "urllib3": "stardust_auto.protocol.connections",
+    "requests": "stardust_auto.protocol.adapter",
+}
 
 
 class Channel:
@@ -55,6 +63,9 @@ class Channel:
         self._session: Session | None = None
         self._reporter: Reporter | None = None
         self._start_over()
+        for library in ORIGINALS:
+            if library in sys.modules:
+                take_originals(library)
         after_fork_in_child(self._start_over)
         around_fork_in_parent(self._before_fork, self._after_fork_in_parent)
 
@@ -135,8 +146,6 @@ class Channel:
             if _BACKGROUND[-1] in sys.modules:
                 self._connect(0.0)
                 return
-            from threading import Thread
-
             self._starter = Thread(target=self._connect, args=(delay,), name="stardust-start", daemon=True)
             try:
                 self._starter.start()
@@ -202,16 +211,16 @@ class Channel:
 
     def flush(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report what is counted so far, within ``timeout`` seconds; whether all of it arrived."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         if self._used:
             self.start()
         if not self._started or not self._wait_connected(timeout) or self._reporter is None:
             return False
-        return self._reporter.flush(max(deadline - time.monotonic(), 0.0))
+        return self._reporter.flush(max(deadline - monotonic(), 0.0))
 
     def end(self, timeout: float = EXIT_BUDGET) -> bool:
         """The process ends: report, log out and stop the session, whoever else uses it, within ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         if not self._used:
             return True
         self._leaving = True
@@ -220,7 +229,7 @@ class Channel:
         self.start()
         self._started = False
         arrived = self._wait_connected(timeout) and self._session is not None
-        arrived = arrived and self.session.stop(max(deadline - time.monotonic(), 0.0))
+        arrived = arrived and self.session.stop(max(deadline - monotonic(), 0.0))
         self._tell_loss(arrived)
         return arrived
 
@@ -239,17 +248,27 @@ class Channel:
 
     def stop(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report, and log out unless others use the session, within ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         arrived = self.flush(timeout)
-        if self._started and self._wait_connected(deadline - time.monotonic()):
+        if self._started and self._wait_connected(deadline - monotonic()):
             self._start_over()
             session, reporter = self._session, self._reporter
             self._session = self._reporter = None
             if session is not None:
                 if reporter is not None:
                     session.remove_task(reporter)
-                session.release(max(deadline - time.monotonic(), 0.1))
+                session.release(max(deadline - monotonic(), 0.1))
         return arrived
+
+
+def take_originals(library: str) -> None:
+    """The program has imported ``library``. Never raises: whatever is wrong with it is said when we connect."""
+    try:
+        import_module(ORIGINALS[library])
+    except Exception as error:  # noqa: BLE001 - a library that is broken, or a stand-in of the program's own
+        import logging
+
+        logging.getLogger("stardust_auto").debug("stardust: %s cannot be used: %s", library, error)
 
 
 _default: Channel | None = None

@@ -6,12 +6,12 @@ activation where a log or a summary is asked for. Neither starts anything: the f
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.activation import boot
 from stardust_auto.activation.life import ProcessLife
-from stardust_auto.channel import Channel, default_channel, set_default_channel
+from stardust_auto.channel import ORIGINALS, Channel, default_channel, set_default_channel, take_originals
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.ending import EXIT_BUDGET
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Agent:
         self.life.begin()
 
     def _end(self, budget: float) -> None:
-        deadline = time.monotonic() + budget
+        deadline = monotonic() + budget
         if self.summary and boot.summary_wanted():
             from stardust_auto.activation import summary
 
             summary.write(self.channel, deadline)
-        self.channel.end(max(deadline - time.monotonic(), 0.05))
+        self.channel.end(max(deadline - monotonic(), 0.05))
 
 
 def agent(settings: AgentSettings) -> Agent:
@@ -74,9 +74,13 @@ def get_tracer() -> Tracer:
 def install(settings: AgentSettings) -> None:
     """Hook the libraries that we can trace."""
     agent(settings)
+    from wrapt import register_post_import_hook
+
     from stardust_auto.instrumentation import registry
 
     registry.install(get_tracer, settings)
+    for library in ORIGINALS:
+        register_post_import_hook(lambda module: take_originals(module.__name__), library)
 
 
 def prepare(settings: AgentSettings) -> None:

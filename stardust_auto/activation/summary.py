@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,12 +44,12 @@ class Row:
 def write(channel: Channel, deadline: float) -> None:
     """Report what is left, then write the summary to stderr, by ``deadline`` (monotonic seconds). Never raises."""
     try:
-        arrived = channel.flush(max(deadline - time.monotonic() - _LEAVE, 0.0)) if channel.started else False
+        arrived = channel.flush(max(deadline - monotonic() - _LEAVE, 0.0)) if channel.started else False
         history = channel.tracer.history()
         samples = slowest(history)
         rows = [_own(sample, channel.app_id) for sample in samples]
         if rows and arrived:
-            rows = merged(rows, fetch(channel, samples[0].trace_id, deadline - time.monotonic()))
+            rows = merged(rows, fetch(channel, samples[0].trace_id, deadline - monotonic()))
         totals = channel.tracer.totals()
         lines = [*table(totals, _width()), *waterfall(rows, _width(), _bar(), remark(samples, totals))]
         if channel.settings.servers and not arrived and channel.started:

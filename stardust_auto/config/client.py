@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.config import events, hints
@@ -16,6 +15,7 @@ from stardust_auto.config.schedule import Schedule
 from stardust_auto.config.snapshot import WORKER_ID, RawSnapshot, make_snapshot
 from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
 from stardust_auto.protocol.worker import process_worker
+from stardust_auto.tracing.clock import monotonic, perf_counter_ns, wall_time
 from stardust_auto.tracing.ending import EXIT_BUDGET, at_end, not_at_end, time_left
 from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.variable import parse_bool, parse_servers
@@ -52,7 +52,7 @@ class ConfigClient:
         cache_dir: str | None = None,
         use_cache: bool = True,
         report_keys: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         from stardust_auto.environment import AgentSettings, program_name
 
@@ -357,7 +357,7 @@ class ConfigClient:
 
     def apply(self, fetched: RawSnapshot, sequence: int) -> None:
         """Make ``fetched`` the state, tell everybody and keep it on disk, unless a newer request was answered before."""
-        start = time.perf_counter_ns()
+        start = perf_counter_ns()
         with self._lock:
             if sequence <= self._applied:
                 return
@@ -379,7 +379,7 @@ class ConfigClient:
             )
         if fetched.next_publish != before.next_publish or fetched.version != before.version:
             offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
-            self._schedule.plan_publish(fetched.next_publish, time.time(), offset)
+            self._schedule.plan_publish(fetched.next_publish, wall_time(), offset)
         if not self._listeners:
             events.use_untyped(self, before if changed else None, fetched, start)
         accepted = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +15,7 @@ from stardust_auto.config.holder import SnapshotHolder
 from stardust_auto.config.schema import tree_of
 from stardust_auto.config.snapshot import EMPTY, RawSnapshot
 from stardust_auto.config.subscriptions import Subscription, Subscriptions
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ class Follower(Generic[T]):
         self._holder.parse_command_line()
         feed = self._follow()
         if self._deadline is None:
-            self._deadline = time.monotonic() + timeout
+            self._deadline = monotonic() + timeout
         by_hand = feed is not None and feed.poll()
         if feed is not None and (again or self._holder.settings is None):
-            feed.wait_loaded(max(0.0, self._deadline - time.monotonic()))
+            feed.wait_loaded(max(0.0, self._deadline - monotonic()))
         with self._holder.lock:
             settings = self._holder.settings
             if settings is None:

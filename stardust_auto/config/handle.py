@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from stardust_auto.config.paths import path_selector
 from stardust_auto.config.schema import tree_of
 from stardust_auto.config.snapshot import EMPTY
 from stardust_auto.config.status import ConfigStatus
+from stardust_auto.tracing.clock import monotonic, wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -210,7 +210,7 @@ class Live(Follower[T]):
 
     def wait_ready(self, timeout: float) -> bool:
         """Whether valid values of the center are in use within ``timeout`` seconds. True at once without a center. Never raises."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         try:
             self._first(timeout)
         except (InvalidSettings, ConfigUnavailable):
@@ -218,7 +218,7 @@ class Live(Follower[T]):
         feed = self._feed
         if feed is None:
             return True
-        loaded = feed.wait_loaded(max(0.0, deadline - time.monotonic()))
+        loaded = feed.wait_loaded(max(0.0, deadline - monotonic()))
         return loaded and self._holder.rejected is None
 
     def reload(self) -> bool:
@@ -238,7 +238,7 @@ class Live(Follower[T]):
             version=raw.version,
             scope=raw.scope,
             origin="defaults" if raw.origin == "none" else raw.origin,
-            age=max(0.0, time.time() - time_of) if time_of else None,
+            age=max(0.0, wall_time() - time_of) if time_of else None,
             last_error=feed.last_error if feed is not None else "",
             rejected_version=holder.rejected[0] if holder.rejected else None,
             rejection=holder.rejection.one_line() if holder.rejection else "",

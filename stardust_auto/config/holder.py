@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +17,7 @@ from stardust_auto.config.errors import InvalidSettings, Problem
 from stardust_auto.config.log import logger, tell
 from stardust_auto.config.overrides import apply_overrides, keep_values
 from stardust_auto.config.schema import tree_of, unknown_keys
+from stardust_auto.tracing.clock import perf_counter_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +120,7 @@ class SnapshotHolder(Generic[T]):
             if not force and self.rejected is not None and self.rejected[1] == raw.content_hash:
                 self.rejected = (raw.version, raw.content_hash)
                 return False
-            before, start = self.settings, time.perf_counter_ns()
+            before, start = self.settings, perf_counter_ns()
             try:
                 candidate = self._build(raw)
                 if built is not None:
@@ -148,7 +148,7 @@ class SnapshotHolder(Generic[T]):
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
         tell(logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
         paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))
-        self._emit(raw, paths, start or time.perf_counter_ns(), accepted=False)
+        self._emit(raw, paths, start or perf_counter_ns(), accepted=False)
 
     def _keep_static(self, old: Built[T], new: Built[T]) -> Built[T]:
         tree = tree_of(self.settings_cls)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.tracing.clock import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ class MemoryClient:
         self._cached: RawSnapshot | None = None
         self._snapshot = make_snapshot(
             values or {}, version=version if self._answers else 0, scope=scope, origin="memory" if self._answers else "none",
-            time=time.time() if self._answers else 0.0, app_id=app_id,
+            time=wall_time() if self._answers else 0.0, app_id=app_id,
         )  # fmt: skip
 
     @property
@@ -81,7 +81,7 @@ class MemoryClient:
             version=before.version + 1 if version is None else version,
             scope=before.scope if scope is None else scope,
             origin="memory",
-            time=time.time(),
+            time=wall_time(),
             app_id=self.app_id,
         ).sharing(before)
         accepted = True
@@ -95,6 +95,6 @@ class MemoryClient:
 
     def use_disk_copy(self, values: Mapping[str, object], *, version: int = 1) -> None:
         """Pretend that a copy on disk exists; before the first publish it is also what the handle finds."""
-        self._cached = make_snapshot(values, version=version, origin="disk", time=time.time(), app_id=self.app_id)
+        self._cached = make_snapshot(values, version=version, origin="disk", time=wall_time(), app_id=self.app_id)
         if not self._answers:
             self._snapshot = self._cached

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
 from stardust_auto.protocol.errors import BadReply
 from stardust_auto.protocol.messages import ConfigReply, ConfigRequest
+from stardust_auto.tracing.clock import wall_time
 
 if TYPE_CHECKING:
     from stardust_auto.protocol.session import Session
@@ -76,7 +76,7 @@ class Pull:
             # "Unchanged", but of a lower version (a restored server) or another scope: what we have is not what it has.
             reply = self._ask(0, have)
             scope = reply.scope or ""
-        now = time.time()
+        now = wall_time()
         if reply.configs is None:
             if have.origin == "none":
                 raise BadReply("the server says that the configuration is unchanged, though none was ever sent")

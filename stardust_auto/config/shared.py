@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import threading
-import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from stardust_auto.config.errors import ConfigUnavailable
 from stardust_auto.config.log import logger, tell
 from stardust_auto.config.snapshot import EMPTY, RawSnapshot
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -131,8 +131,8 @@ def first_snapshot(settings_cls: type[BaseSettings]) -> RawSnapshot:
     config = settings_cls.model_config
     client.start()
     timeout = float(config.get("stardust_start_timeout", START_TIMEOUT))  # type: ignore[arg-type]  # our own option
-    deadline = _deadlines.setdefault(client, time.monotonic() + timeout)  # a dead server costs this once, not each time
-    client.wait_loaded(max(0.0, deadline - time.monotonic()))
+    deadline = _deadlines.setdefault(client, monotonic() + timeout)  # a dead server costs this once, not each time
+    client.wait_loaded(max(0.0, deadline - monotonic()))
     return allowed(client, str(config.get("stardust_on_unavailable", "cache-then-defaults")))
 
 

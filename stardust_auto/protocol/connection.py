@@ -9,7 +9,6 @@ import json
 import logging
 import random
 import threading
-import time
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Una
 from stardust_auto.protocol.messages import LoginReply, PingReply
 from stardust_auto.protocol.own_errors import STATE
 from stardust_auto.protocol.secrets import Secret
+from stardust_auto.tracing.clock import monotonic, wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,8 +67,8 @@ class Connection:
         servers: ServerList,
         account: Account,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = wall_time,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.servers = servers

@@ -8,12 +8,13 @@ import logging
 import os
 import stat
 import sys
-import time
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.secrets import Secret
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,8 @@ class CredentialStore:
             return None
         import fcntl
 
-        deadline = time.monotonic() + seconds
+        patience = threading.Event()  # time.sleep may be a mock of the program's
+        deadline = monotonic() + seconds
         folder = os.path.dirname(self.path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -79,9 +81,9 @@ class CredentialStore:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if monotonic() >= deadline:
                     break
-                time.sleep(_LOOK)
+                patience.wait(_LOOK)
             except OSError:
                 break
         os.close(handle)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.commands import CommandRunner
 from stardust_auto.protocol.errors import StardustError, Unavailable
 from stardust_auto.protocol.messages import Event
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     import socket
@@ -246,7 +246,7 @@ class Job:
     def run(self) -> float | None:
         """Run it, unless nobody waits for it any more."""
         self._worker.remove(self)
-        if time.monotonic() < self._deadline:
+        if monotonic() < self._deadline:
             try:
                 self._function()
             finally:

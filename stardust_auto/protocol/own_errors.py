@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.secrets import scrub
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class ErrorEvents(logging.NullHandler):
     A ``NullHandler``, since it is none of the application's: whether anybody reads the log does not depend on it.
     """
 
-    def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, session: Session, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(logging.WARNING)
         self._session = weakref.ref(session)
         self._clock = clock

@@ -15,6 +15,7 @@ import psutil
 
 from stardust_auto.protocol.messages import AppInfo
 from stardust_auto.protocol.text import clean_id
+from stardust_auto.tracing.clock import monotonic, wall_time
 
 #: 2025-01-01 UTC: with a later compile time the server sends the times of commands as UTC (§2.8).
 _EARLIEST_COMPILE: Final = 1_735_689_600_000
@@ -59,7 +60,7 @@ def compile_time() -> int:
         changed = int(os.stat(path).st_mtime * 1000)
     except OSError:
         changed = 0
-    return max(_EARLIEST_COMPILE, min(changed, int(time.time() * 1000)))
+    return max(_EARLIEST_COMPILE, min(changed, int(wall_time() * 1000)))
 
 
 def safe_command_line(arguments: list[str]) -> str:
@@ -133,7 +134,7 @@ class ProcessMetrics:
             times = self._process.cpu_times()
         except (psutil.Error, OSError):
             return {}
-        used, now = times.user + times.system, time.monotonic()
+        used, now = times.user + times.system, monotonic()
         usage = 0.0
         if self._last is not None and now > self._last[1]:
             usage = max(0.0, (used - self._last[0]) / (now - self._last[1]))

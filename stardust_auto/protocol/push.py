@@ -12,7 +12,6 @@ import os
 import random
 import socket
 import ssl
-import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -25,6 +24,8 @@ from websockets.protocol import State as SocketState
 from websockets.uri import parse_uri
 
 from stardust_auto.protocol.messages import Command
+from stardust_auto.protocol.sockets import open_socket
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class PushSocket:
         self.opened = False
         self._protocol = ClientProtocol(parse_uri(url), max_size=_MAX_MESSAGE, logger=_nobody)
         self._parts: list[bytes] = []
-        self.sock = _connect(url, time.monotonic() + _CONNECT_TIMEOUT)
+        self.sock = _connect(url, monotonic() + _CONNECT_TIMEOUT)
         request = self._protocol.connect()
         request.headers["Authorization"] = f"Bearer {token.reveal()}"
         request.headers["User-Agent"] = user_agent
@@ -176,7 +177,7 @@ class Push:
         self,
         host: PushHost,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._host = host
@@ -307,17 +308,19 @@ class Push:
 
 def _connect(url: str, deadline: float) -> socket.socket:
     """A connected socket, through the proxy of the environment if there is one, TLS verified. Raises OSError."""
-    import requests
+    from requests.utils import select_proxy
+
+    from stardust_auto.protocol.adapter import environment_settings
 
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     host = parts.hostname or ""
     http_url = ("https" if secure else "http") + f"://{parts.netloc}{parts.path}"
-    settings = requests.Session().merge_environment_settings(http_url, {}, False, None, None)
-    proxy = requests.utils.select_proxy(http_url, settings["proxies"])
+    settings = environment_settings(http_url)
+    proxy = select_proxy(http_url, settings["proxies"])
     left = _left(deadline)
-    sock = _tunnel(proxy, host, port, left) if proxy else socket.create_connection((host, port), timeout=left)
+    sock = _tunnel(proxy, host, port, left) if proxy else open_socket(host, port, lambda: _left(deadline))
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if secure:
@@ -358,4 +361,4 @@ def _tls(verify: Any) -> ssl.SSLContext:
 
 
 def _left(deadline: float) -> float:
-    return max(0.05, deadline - time.monotonic())
+    return max(0.05, deadline - monotonic())

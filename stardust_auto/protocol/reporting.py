@@ -7,7 +7,6 @@ import json
 import logging
 import secrets
 import threading
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stardust_auto.protocol.errors import ApiError, BadReply, Unavailable
 from stardust_auto.protocol.text import clean_id, clean_text
 from stardust_auto.protocol.traces import TraceReply, write_builder, write_sample
+from stardust_auto.tracing.clock import monotonic, wall_time
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Reporter:
         apply: Callable[[TracePolicy], None],
         period: Callable[[], float],
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._session = session
         self._take = take
@@ -146,18 +146,18 @@ class Reporter:
 
     def finish(self, deadline: float) -> None:
         """Send everything there is, as far as it goes before ``deadline``."""
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, deadline - monotonic())):
             return
         try:
             self._send_fresh()
-            while time.monotonic() < deadline and self._replay(_BURST):
+            while monotonic() < deadline and self._replay(_BURST):
                 continue
         finally:
             self._lock.release()
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Send everything now, waiting at most ``timeout`` seconds. True when nothing is left."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         return self._session.run(lambda: self.finish(deadline), timeout) and not self._queue
 
     def _send_fresh(self) -> None:
@@ -283,7 +283,7 @@ class Reporter:
             logger.warning("stardust: %s", text)
 
     def _drop_too_old(self, batch: _Batch, parts: list[str]) -> list[tuple[_Entry, str]]:
-        now = int(time.time() * 1000) + self._session.clock_offset_ms
+        now = int(wall_time() * 1000) + self._session.clock_offset_ms
         kept: list[tuple[_Entry, str]] = []
         for entry, part in zip(batch.entries, parts, strict=True):
             if now - MAX_AGE_MS <= entry.start_time <= now + MAX_AHEAD_MS:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.variable import parse_servers
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Server:
 class ServerList:
     """Failover: the first server that is not shielded; back to the first of the list as soon as its shield is over."""
 
-    def __init__(self, servers: str | Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, servers: str | Iterable[str], clock: Callable[[], float] = monotonic) -> None:
         text = servers if isinstance(servers, str) else ",".join(servers)
         self.all = tuple(dict.fromkeys(Server.parse(url) for url in parse_servers(text)))
         self._clock = clock

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +16,7 @@ from stardust_auto.protocol.errors import StardustError
 from stardust_auto.protocol.own_errors import ErrorEvents
 from stardust_auto.protocol.servers import ServerList
 from stardust_auto.protocol.worker import Task, Worker, process_worker
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.context import suppressed
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
@@ -265,7 +265,7 @@ class Session:
 
         Works without a thread too, and at interpreter shutdown.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         done = self.run(lambda: self._finish(deadline, reason), timeout) if self._started else True
         for task in (*self._tasks, self._heartbeat, self._desk, self._push):
             if task is not None:
@@ -301,7 +301,7 @@ class Session:
 
         Without a thread it runs at once in the caller's, and no call in it goes on for longer.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         if self._worker.running and not self._worker.is_current_thread:
             job = Job(self._worker, function, deadline)
             self._worker.add(job)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any, Final
@@ -18,12 +17,13 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from stardust_auto.protocol.deadlines import CONNECTIONS, EXCHANGE, Adapter, Exchange
+from stardust_auto.protocol.adapter import Adapter, environment_settings, prepare
+from stardust_auto.protocol.connections import CONNECTIONS, EXCHANGE, Exchange, Timeout
 from stardust_auto.protocol.envelope import problem_text, read_envelope
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
 from stardust_auto.protocol.secrets import Secret, scrub
+from stardust_auto.tracing.clock import monotonic, wall_time
 from stardust_auto.tracing.context import suppressed
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS: Final = 3
 _LATER: Final = (429, 502, 503, 504)
 _MAX_RETRY_AFTER: Final = 600.0
-
-
-# Bound before anything else can replace it: what a test suite of the application patches there is not for our traffic.
-_send: Final = HTTPAdapter.send
 
 
 def _ours(_record: logging.LogRecord) -> bool:
@@ -85,7 +81,6 @@ class Transport:
         self._servers = servers
         self._user_agent = user_agent
         self._adapter = Adapter(pool_connections=4, pool_maxsize=1, max_retries=0)
-        self._environment = requests.Session()
         self.last_date: float | None = None
         for name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry"):
             logger = logging.getLogger(name)
@@ -117,7 +112,7 @@ class Transport:
             Unavailable: none answered.
             BadReply: something else answered.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         failure: StardustError = Unavailable("no server is configured")
         for server in self._servers.candidates():
             outcome = self._attempt(server, request, token, deadline, secrets)
@@ -132,7 +127,7 @@ class Transport:
                 self._servers.failed(server, failure.retry_after or 60.0)
                 if failure.may_have_arrived and not request.repeatable:
                     break
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 break
         raise failure
 
@@ -181,20 +176,17 @@ class Transport:
             headers["Content-Type"] = request.content_type
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
-        prepared = requests.Request(
-            request.method, url, headers=headers, params=dict(request.params or {}), data=request.body
-        ).prepare()
-        settings = self._environment.merge_environment_settings(prepared.url or url, {}, True, None, None)
+        prepared = prepare(request.method, url, headers, request.params, request.body)
+        settings = environment_settings(prepared.url or url)
         verify = settings["verify"] or True
         marker = EXCHANGE.set(exchange)
         try:
             with suppressed():
-                left = max(exchange.deadline - time.monotonic(), 0.001)
-                response = _send(
-                    self._adapter,
+                left = max(exchange.deadline - monotonic(), 0.001)
+                response = self._adapter.send(
                     prepared,
                     stream=True,
-                    timeout=(left, left),
+                    timeout=Timeout(connect=left, read=left),
                     verify=verify,
                     cert=settings["cert"],
                     proxies=settings["proxies"],
@@ -269,7 +261,7 @@ def _retry_after(value: str | None) -> float | None:
     if value.strip().isascii() and value.strip().isdigit():
         return min(float(value.strip()[:9]), _MAX_RETRY_AFTER)
     moment = _http_date(value)
-    return None if moment is None else max(0.0, min(moment - time.time(), _MAX_RETRY_AFTER))
+    return None if moment is None else max(0.0, min(moment - wall_time(), _MAX_RETRY_AFTER))
 
 
 def _http_date(value: str | None) -> float | None:

@@ -10,17 +10,18 @@ import contextvars
 import heapq
 import logging
 import selectors
-import socket
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stardust_auto.protocol.background import BackgroundThread
+from stardust_auto.protocol.sockets import socket_pair
+from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
 logger = logging.getLogger("stardust_auto")
@@ -50,7 +51,7 @@ class Task(Protocol):
 class Worker:
     """Runs tasks one after the other. All public methods may be called from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self._waker: socket.socket | None = None
         self._fresh()
@@ -90,7 +91,7 @@ class Worker:
         with self._lock:
             if self.running:
                 return True
-            reader, writer = socket.socketpair()
+            reader, writer = socket_pair()
             reader.setblocking(False)
             writer.setblocking(False)
             context = contextvars.Context()
@@ -112,12 +113,12 @@ class Worker:
     def _pause(self) -> None:
         """This process is about to fork: end the thread, unless a call keeps it longer than a moment."""
         thread = self._thread
-        if thread is None or not thread.is_alive() or self.is_current_thread or time.monotonic() < self._no_pause_until:
+        if thread is None or not thread.is_alive() or self.is_current_thread or monotonic() < self._no_pause_until:
             return
         self._paused = True
         self._wake()
         if not thread.ended(_PAUSE):
-            self._no_pause_until = time.monotonic() + _NO_PAUSE
+            self._no_pause_until = monotonic() + _NO_PAUSE
 
     def _resume(self) -> None:
         if not self._paused:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import sys
-import time
 from typing import TYPE_CHECKING, Any
+
+from stardust_auto.tracing.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ _deadline = 0.0
 def time_left() -> float:
     """Seconds left of the one budget of this process, which begins with the first call."""
     global _deadline
-    now = time.monotonic()
+    now = monotonic()
     _deadline = _deadline or now + EXIT_BUDGET
     return max(_deadline - now, 0.05)
 

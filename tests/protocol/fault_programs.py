@@ -51,23 +51,27 @@ with open("/proc/self/status") as file:
 print(json.dumps({"count": count, "slowest_ms": slowest * 1000, "memory_mb": memory / 1024}))
 """
 
-#: The wall clock of the program goes where it wants to: a day ahead, then two back.
+#: The wall clock of the program, and with it the agent's own, goes where it wants to: a day ahead, then two back.
 JUMPS = """
 import itertools
+from stardust_auto.channel import default_channel
+from stardust_auto.tracing import clock
 real, real_ns, turns = time.time, time.time_ns, itertools.count()
 def off(): return (0, 86400, -86400)[min(next(turns) // 200, 2)]
 time.time = lambda: real() + off()
 time.time_ns = lambda: real_ns() + off() * 1_000_000_000
+clock.wall_time, default_channel().tracer.wall = time.time, time.time_ns
 """
-#: A name that has no address until the file is there.
+#: A name that has no address until the file is there, for the program and for the agent.
 NAMES = """
 import os, socket
+from stardust_auto.protocol import sockets
 resolve = socket.getaddrinfo
 def lookup(host, *rest, **more):
     if host != "platform.test": return resolve(host, *rest, **more)
     if not os.path.exists("resolved"): raise socket.gaierror(-2, "Name or service not known")
     return resolve("127.0.0.1", *rest, **more)
-socket.getaddrinfo = lookup
+socket.getaddrinfo = sockets._original["getaddrinfo"] = lookup
 """
 #: No file can grow any more, as on a full disk.
 FULL = "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"

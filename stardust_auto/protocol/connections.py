@@ -1,22 +1,26 @@
-"""Connections of ``requests`` for which every wait gets what is left of one deadline (see ``transport.py``)."""
+"""Connections of urllib3 for which every wait gets what is left of one deadline (see ``transport.py``).
+
+Loaded as soon as the program has urllib3 (``channel.py``): what a test puts in the place of a class later (vcrpy) is for the program's
+traffic, and never sees ours.
+"""
 
 from __future__ import annotations
 
 import http.client
 import io
-import socket
-import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.connection import allowed_gai_family
 
-_CONNECT_LIMIT: Final = 5.0
+from stardust_auto.protocol.sockets import CONNECT_LIMIT, open_socket
+from stardust_auto.tracing.clock import monotonic
+
+if TYPE_CHECKING:
+    import socket
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ def _left() -> float | None:
     exchange = EXCHANGE.get()
     if exchange is None:
         return None
-    left = exchange.deadline - time.monotonic()
+    left = exchange.deadline - monotonic()
     if left <= 0:
         raise TimeoutError("the whole call took too long")
     return left
@@ -80,23 +84,11 @@ class _Deadlines(HTTPConnection):
         CONNECTIONS.add(self)
 
     def _new_conn(self) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        addresses = socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
-        problem: OSError = OSError(f"no address for {host}")
-        for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(min(_CONNECT_LIMIT, _left() or _CONNECT_LIMIT) / left)
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                problem = error
-            else:
-                sock.settimeout(_left())
-                return sock
-        raise problem
+        sock = open_socket(self._dns_host.strip("[]"), self.port, lambda: _left() or CONNECT_LIMIT)
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        sock.settimeout(_left())
+        return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         super().request(*args, **kwargs)
@@ -113,26 +105,25 @@ class _HTTPSConnection(_Deadlines, HTTPSConnection):
     pass
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
+class Timeout(urllib3.Timeout):
+    """On our own clock."""
+
+    def clone(self) -> Timeout:
+        return Timeout(connect=self._connect, read=self._read)
+
+    def start_connect(self) -> float:
+        self._start_connect = monotonic()
+        return self._start_connect
+
+    def get_connect_duration(self) -> float:
+        return monotonic() - (self._start_connect or 0.0)
+
+
+class HTTPPool(urllib3.HTTPConnectionPool):
+    urlopen: Any = urllib3.HTTPConnectionPool.urlopen
     ConnectionCls = _HTTPConnection  # pyright: ignore[reportAssignmentType]  # a subclass of the class declared there
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
+class HTTPSPool(urllib3.HTTPSConnectionPool):
+    urlopen: Any = urllib3.HTTPSConnectionPool.urlopen
     ConnectionCls = _HTTPSConnection  # pyright: ignore[reportAssignmentType]  # a subclass of the class declared there
-
-
-class Adapter(HTTPAdapter):
-    """One connection per server, our own connection classes, no retries of its own."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._use_own_pools(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        self._use_own_pools(manager)
-        return manager
-
-    @staticmethod
-    def _use_own_pools(manager: Any) -> None:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
