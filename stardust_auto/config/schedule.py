@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from stardust_auto.protocol import jitter
+
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
 #: Seconds after a push at which to look. A StarServer answers from a cache of 10 s, and once more from it after that: that answer
@@ -31,7 +33,7 @@ class Schedule:
         self.interval = interval
         self.clock = clock
         self.failures = 0
-        self._random = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._random = rng or jitter.generator
         self._chase: list[float] = []
         self._planned: list[float] = []
         self._next_full = 0.0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from stardust_auto.protocol import jitter
 from stardust_auto.protocol.errors import ApiError, BadReply, StardustError, Unavailable
 from stardust_auto.protocol.messages import LoginReply, PingReply
 from stardust_auto.protocol.own_errors import STATE
@@ -69,7 +69,7 @@ class Connection:
         *,
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = wall_time,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = jitter.generator.uniform,
     ) -> None:
         self.servers = servers
         self.account = account

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import socket
 import ssl
 from enum import Enum
@@ -23,6 +22,7 @@ from websockets.http11 import Response
 from websockets.protocol import State as SocketState
 from websockets.uri import parse_uri
 
+from stardust_auto.protocol import jitter
 from stardust_auto.protocol.messages import Command
 from stardust_auto.protocol.sockets import open_socket
 from stardust_auto.tracing.clock import monotonic
@@ -178,7 +178,7 @@ class Push:
         host: PushHost,
         *,
         clock: Callable[[], float] = monotonic,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = jitter.generator.uniform,
     ) -> None:
         self._host = host
         self._clock = clock

@@ -107,6 +107,19 @@ def test_what_the_end_takes_with_it_is_said_to_those_who_log(
     assert (done.stdout, done.returncode) == ("", 0)
 
 
+def test_the_random_numbers_of_the_program_stay(run: Run, refusing: str, python: str) -> None:
+    # tracing.md R30: also while we wait for a random time
+    code = (
+        "import random, threading; random.seed(7); queries('one'); from stardust_auto.channel import default_channel\n"
+        "pause = threading.Event(); channel = default_channel()\n"
+        "while channel and channel.session.state != 'lost': pause.wait(0.01)\n"
+        "print(random.random())"
+    )
+    plain = run([python, "-c", QUERIES + code])
+    traced = run([LAUNCHER, "--server", refusing, "--app", "life", python, "-c", QUERIES + code])
+    assert (traced.stdout, traced.stderr) == (plain.stdout, plain.stderr)
+
+
 def test_nothing_is_said_when_all_has_arrived(run: Run, server: EmbeddedServer, python: str) -> None:
     code = "import logging; logging.basicConfig(level='WARNING'); queries('one'); online()"
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", QUERIES + code])
