@@ -239,12 +239,10 @@ class Channel:
         lost = reporter.counts.queued if reporter is not None else 0
         if not arrived:
             lost += sum(builder.total for builder in self.tracer.take())
-        if lost and "stardust_auto.protocol.session" in sys.modules:
-            import logging
-
-            logging.getLogger("stardust_auto").warning(
-                "stardust: the process ends with %d calls that are not reported", lost
-            )
+        logging = sys.modules.get("logging")
+        logger = logging.getLogger("stardust_auto") if lost and logging is not None else None
+        if logger is not None and logger.hasHandlers():  # without any, logging would print it by itself
+            logger.warning("stardust: the process ends with %d calls that are not reported", lost)
 
     def stop(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report, and log out unless others use the session, within ``timeout`` seconds."""

@@ -223,6 +223,8 @@ class Connection:
             self._token = None
             self._failed(error)
             raise
+        except Unavailable as error:  # what may have arrived is the login, and not the call that it was for
+            raise Unavailable(str(error), retry_after=error.retry_after) from None
 
     def _login(self, deadline: float) -> None:
         refusal: StardustError = Unavailable("no credentials")

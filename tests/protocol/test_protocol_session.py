@@ -339,6 +339,20 @@ def test_back_off_is_full_jitter_and_resets(tmp_path: Path) -> None:
     assert limits[-1] == 5
 
 
+@pytest.mark.parametrize("step", ["app/login", "app/ping"])
+def test_a_login_without_an_answer_is_no_call_that_may_have_arrived(tmp_path: Path, step: str) -> None:
+    # docs/reliability.md: what was not sent is kept, and sent later
+    with FaultyServer() as server:
+        hanging = threading.Event()
+        server.answers[step] = lambda handler: hanging.wait(20)
+        session = Session(server.url, "demo", cache_dir=str(tmp_path), push=False)
+        with pytest.raises(Unavailable) as caught:
+            session.call("Trace/ReportRaw", data=b"x", timeout=0.5, repeatable=False)
+        hanging.set()
+        assert not caught.value.may_have_arrived
+        assert server.count("trace/reportraw") == 0
+
+
 def test_retry_after_is_obeyed(tmp_path: Path) -> None:
     now = [0.0]
     with FaultyServer() as server:
