@@ -7,7 +7,7 @@
     python tools/upstream.py --sdist responses --needs pytest-asyncio tomli-w --tests responses/tests   # any other library
     python tools/upstream.py --list
 
-CPython's suites come with the interpreter; the others from their source distributions on the package index, each in a virtual
+CPython's suites come with the interpreter that runs this, which needs ``stardust-auto[local]``; the others from their source distributions on the package index, each in a virtual
 environment of its own under ``--work`` (default: a temporary folder). The traced run reports to an embedded server, so that the
 whole path works. Nothing here knows any particular test: a difference is a bug of ours, or of the test's own making (``--repeat``
 leaves out tests that differ from themselves). A suite that sends requests and has differences runs a third time, traced with
