@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from _thread import allocate_lock
 from importlib import import_module
+from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from stardust_auto.environment import program_name
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.ending import EXIT_BUDGET
-from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from stardust_auto.protocol.reporting import Reporter
     from stardust_auto.protocol.session import Session
 
-#: Seconds that a fork waits at most for our thread that is starting.
-_PATIENCE = 0.5
+#: Seconds that a fork waits at most for our thread that is starting. In vain only where the program forks in the middle of an import that
+#: ours waits for.
+_PATIENCE = 2.0
 #: What talking to a server needs: a quarter of a second of imports, which the first recorded call shall not wait for.
 _BACKGROUND = (
     "stardust_auto.protocol.session",
@@ -74,6 +76,7 @@ class Channel:
         self._lock = allocate_lock()
         self._making = allocate_lock()
         self._used = False
+        self._failures = 0
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
@@ -143,7 +146,10 @@ class Channel:
                 self.session.start()
                 return
             self._started = True
-            if _BACKGROUND[-1] in sys.modules:
+            self._connected.acquire(False)
+            if self._failures:
+                delay = max(delay, 1.0) * 3**self._failures
+            elif _BACKGROUND[-1] in sys.modules:
                 self._connect(0.0)
                 return
             self._starter = Thread(target=self._connect, args=(delay,), name="stardust-start", daemon=True)
@@ -158,26 +164,37 @@ class Channel:
         if delay and self._hurry.acquire(timeout=delay) and self._cancelled:
             return
         try:
-            for name in _BACKGROUND:
-                import_module(name)
-            session = self.session
-            if self._leaving:
-                session.leave()
-            if self.settings.trace_enabled:
-                if self._reporter is None:
-                    from stardust_auto.protocol.reporting import Reporter
+            _import_background()
+            if self._cancelled:
+                return
+            self._start_session()
+        except Exception as error:  # noqa: BLE001 - the program goes on untraced for a while; it may even be ending
+            self._could_not_start(error)
+        self._connected.release()
 
-                    tracer = self.tracer
-                    self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
-                self._reporter.start()
-            else:
-                session.start()
-        except Exception as error:  # noqa: BLE001 - the program goes on untraced; it may even be ending
-            import logging
+    def _start_session(self) -> None:
+        session = self.session
+        if self._leaving:
+            session.leave()
+        if not self.settings.trace_enabled:
+            session.start()
+            return
+        if self._reporter is None:
+            from stardust_auto.protocol.reporting import Reporter
 
+            tracer = self.tracer
+            self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
+        self._reporter.start()
+
+    def _could_not_start(self, error: Exception) -> None:
+        """Perhaps only for now, as where the program makes errors of all warnings: a later call tries again, less and less often."""
+        import logging
+
+        self._failures += 1
+        if self._failures == 1:
             logging.getLogger("stardust_auto").warning("stardust: cannot start: %s: %s", type(error).__name__, error)
-        finally:
-            self._connected.release()
+        self._started = False
+        self.tracer.expect_first_record()
 
     def _before_fork(self) -> None:
         starter = self._starter
@@ -185,6 +202,8 @@ class Channel:
             self._cancelled = True
             self._push_on()
             starter.join(_PATIENCE)
+            if not starter.is_alive():
+                until_gone(starter)
 
     def _after_fork_in_parent(self) -> None:
         if self._cancelled and not self._connected.locked():
@@ -257,6 +276,21 @@ class Channel:
                     session.remove_task(reporter)
                 session.release(max(deadline - monotonic(), 0.1))
         return arrived
+
+
+def _import_background() -> None:
+    """Import what talking to a server needs."""
+    # requests looks for PySocks by an import that warns where it is missing, which may be an error in this program.
+    socks = "urllib3.contrib.socks"
+    pretend = not {"requests", "socks", socks} & sys.modules.keys() and find_spec("socks") is None
+    if pretend:
+        sys.modules[socks] = None  # type: ignore[assignment] # Python's own way to say that there is no such module
+    try:
+        for name in _BACKGROUND:
+            import_module(name)
+    finally:
+        if pretend and sys.modules.get(socks, socks) is None:
+            del sys.modules[socks]
 
 
 def take_originals(library: str) -> None:

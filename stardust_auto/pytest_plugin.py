@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from stardust_auto.config.offline import OfflineCenter
     from stardust_auto.server import EmbeddedServer
     from stardust_auto.testing import Captured
+
+
+def _keep_from_rewriting() -> None:
+    """pytest rewrites all modules of a distribution that brings a plugin. In an activated process those would be the agent's, in a thread
+    of its own: ``ast.parse`` there can disturb one of the program's (SystemError: AST constructor recursion depth mismatch).
+    """
+    for finder in sys.meta_path:
+        marked = getattr(finder, "_must_rewrite", None)
+        if isinstance(marked, set) and "stardust_auto" in marked:
+            marked.discard("stardust_auto")
+            getattr(finder, "_marked_for_rewrite_cache", {}).clear()
+
+
+_keep_from_rewriting()
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@
     python tools/upstream.py --sdist responses --needs pytest-asyncio tomli-w --tests responses/tests   # any other library
     python tools/upstream.py --list
 
-CPython's suites come with the interpreter that runs this, which needs ``stardust-auto[local]``; the others from their source distributions on the package index, each in a virtual
-environment of its own under ``--work`` (default: a temporary folder). The traced run reports to an embedded server, so that the
-whole path works. Nothing here knows any particular test: a difference is a bug of ours, or of the test's own making (``--repeat``
-leaves out tests that differ from themselves). A suite that sends requests and has differences runs a third time, traced with
-``STARDUST_PROPAGATE_TO=none``: a test that then gives its bare outcome differs only because a trace header is on the wire, which
-a test that compares every byte of a request must see, and is counted apart.
+CPython's suites come with the interpreter that runs this, which needs ``stardust-auto[local]``; the others from their source
+distributions on the package index, each in a virtual environment of its own under ``--work`` (default: a temporary folder). The traced
+run reports to an embedded server, so that the whole path works. Nothing here knows any particular test: a difference is a bug of ours,
+or of the test's own making (``--repeat`` leaves out tests that differ from themselves). A suite that sends requests and has differences
+runs a third time, traced with ``STARDUST_PROPAGATE_TO=none``: a test that then gives its bare outcome differs only because a trace
+header is on the wire, which a test that compares every byte of a request must see, and is counted apart.
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ import atexit
 import functools
 import os
 import sys
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.activation import uwsgi
 from stardust_auto.tracing.ending import at_end_of_child, time_left
-from stardust_auto.tracing.forksafe import after_fork_in_child
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stardust_auto.activation.nudge import Nudge
 
 
 class ProcessLife:
@@ -29,11 +32,40 @@ class ProcessLife:
     def __init__(self, end: Callable[[float], object], budget: float) -> None:
         self._end = end
         self._budget = budget
+        #: Of threads that fork at this moment: the signals that they block otherwise.
+        self._masks: dict[int, Any] = {}
+        self._nudge: Nudge | None = None
         self._start_over()
-        after_fork_in_child(self._start_over)
+        after_fork_in_child(self._after_fork_in_child)
+        around_fork_in_parent(self._before_fork, self._after_fork)
         # Registered now, before the application's own: they run in reverse order, and those may still make calls.
         atexit.register(self._exit)
         uwsgi.follow_forks()
+
+    def _before_fork(self) -> None:
+        # Python throws away what a child is sent before it is ready there, and calls no handler in the middle of a lock that the child
+        # waits for: without us it would have ended. So the signal waits in the kernel until the child handles it as if we were not there.
+        signal: Any = sys.modules.get("signal")
+        if signal is not None and signal.getsignal(signal.SIGTERM) == self._terminated:
+            if self._nudge is not None:
+                self._nudge.stop()
+            self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def _after_fork(self) -> None:
+        mask = self._masks.pop(get_ident(), None)
+        if mask is not None:
+            sys.modules["signal"].pthread_sigmask(sys.modules["signal"].SIG_SETMASK, mask)
+
+    def _after_fork_in_child(self) -> None:
+        if get_ident() in self._masks:
+            signal: Any = sys.modules["signal"]
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if self._nudge is not None:
+                self._nudge.abandon()
+                self._nudge = None
+            self._after_fork()
+        self._masks.clear()
+        self._start_over()
 
     def _start_over(self) -> None:
         self._begun = False
@@ -89,6 +121,11 @@ class ProcessLife:
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and _in_main_thread():
             signal.signal(signal.SIGTERM, self._terminated)
+            processes: Any = sys.modules.get("multiprocessing.process")
+            if processes is not None and processes.parent_process() is not None and hasattr(signal, "pthread_kill"):
+                from stardust_auto.activation.nudge import Nudge
+
+                self._nudge = Nudge(signal.SIGTERM, self._terminated)
 
     def _terminated(self, number: int, _frame: object) -> None:
         import signal

@@ -18,7 +18,7 @@ from stardust_auto.protocol.background import BackgroundThread
 from stardust_auto.protocol.sockets import socket_pair
 from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.context import SUPPRESSED, current_span
-from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master
+from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
 
 if TYPE_CHECKING:
     import socket
@@ -117,7 +117,9 @@ class Worker:
             return
         self._paused = True
         self._wake()
-        if not thread.ended(_PAUSE):
+        if thread.ended(_PAUSE):
+            until_gone(thread)
+        else:
             self._no_pause_until = monotonic() + _NO_PAUSE
 
     def _resume(self) -> None:

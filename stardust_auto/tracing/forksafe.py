@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
 
 #: Names of all our threads begin so.
 THREADS = "stardust"
@@ -53,9 +54,22 @@ def around_fork_in_parent(pause: Callable[[], None], resume: Callable[[], None])
     _register()
 
 
+def until_gone(thread: Thread) -> None:
+    """Wait a moment for a thread that has been joined to leave the system, too: at a fork, Python 3.12 and later count what is there."""
+    for _ in range(2000):
+        try:
+            os.stat(f"/proc/self/task/{thread.native_id}")
+        except OSError:
+            return
+        os.sched_yield()
+
+
 def _register() -> None:
     global _registered
     if not _registered and hasattr(os, "register_at_fork"):
+        # Its hook takes the lock that our threads log with. The last one that is registered is called first: that must be ours.
+        import logging  # noqa: F401
+
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
         _registered = True
 

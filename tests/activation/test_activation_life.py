@@ -204,6 +204,79 @@ def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+def test_a_forked_child_is_ended_by_sigterm_as_without_us(traced: Run, run: Run, python: str) -> None:
+    # tracing.md X6, X10: however soon it comes; the child has recorded nothing, and has no handler of ours
+    code = (
+        "import multiprocessing, os, signal, time\n"
+        "def ended(pid):\n"
+        "    deadline = time.monotonic() + 20\n"
+        "    while not (status := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline: time.sleep(0.001)\n"
+        "    if not status[0]: os.kill(pid, signal.SIGKILL); status = os.waitpid(pid, 0)\n"
+        "    return status[1]\n"
+        "queries('one')\n"
+        "statuses = []\n"
+        "for _ in range(20):\n"
+        "    if (pid := os.fork()) == 0: time.sleep(60); os._exit(0)\n"
+        "    os.kill(pid, signal.SIGTERM); statuses.append(ended(pid))\n"
+        "for _ in range(20):\n"
+        "    process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+        "    process.start(); process.terminate(); process.join(20); statuses.append(-(process.exitcode or 0)); process.kill()\n"
+        "if (pid := os.fork()) == 0:\n"
+        "    os._exit(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL or signal.SIGTERM in signal.pthread_sigmask(0, ()))\n"
+        "print(set(statuses), ended(pid), signal.pthread_sigmask(0, ()))"
+    )
+    plain = run([python, "-c", QUERIES + code], timeout=60)
+    done = traced(code, timeout=60)
+    assert (done.stdout, done.returncode) == (plain.stdout, 0) == ("{15} 0 set()\n", 0)
+
+
+def test_a_main_thread_that_has_not_heard_a_signal_is_told_again(run: Run, python: str) -> None:
+    # tracing.md X9: Pool.terminate() comes when workers begin to wait, and a handler is not called any more
+    code = (
+        "import os, signal, threading\n"
+        "from stardust_auto.activation.nudge import Nudge\n"
+        "waiting = threading.Lock(); waiting.acquire()\n"
+        "def handler(number, frame): signal.signal(number, signal.SIG_IGN); print('heard'); waiting.release()\n"
+        "signal.signal(signal.SIGTERM, handler)\n"
+        "nudge = Nudge(signal.SIGTERM, handler)\n"
+        "os.write(nudge._writer, bytes([signal.SIGTERM]))\n"  # what Python notes of a signal, and all that it does at such a moment
+        "print(waiting.acquire(timeout=20)); nudge._thread.join(20); print(threading.active_count())"
+    )
+    done = run([python, "-c", code])
+    assert (done.stdout, done.stderr) == ("heard\nTrue\n1\n", "")
+
+
+def test_pools_of_workers_that_record_end_at_once(traced: Run) -> None:
+    # tracing.md X9: 1 of 150 hung before such a worker was told again
+    done = traced(
+        "import multiprocessing\n"
+        "def work(number): queries('work', 1)\n"
+        "queries('one')\n"
+        "for _ in range(25):\n"
+        "    with multiprocessing.get_context('fork').Pool(4) as pool: pool.map(work, range(20), chunksize=1)\n"
+        "print('ended')",
+        timeout=120,
+    )
+    assert (done.stdout, done.returncode) == ("ended\n", 0)
+
+
+def test_fork_in_the_middle_of_our_imports(traced: Run, counts: Counts) -> None:
+    # tracing.md X11: a child that inherits half an import of ours would wait for the other half for ever
+    done = traced(
+        "import os, sys, threading, time\n"
+        "begun = threading.Event()\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'stardust_auto.protocol.reporting': begun.set(); time.sleep(0.7)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "queries('parent'); begun.wait(20)\n"
+        "if (pid := os.fork()) == 0: queries('child'); online(); sys.exit(0)\n"
+        "print(os.waitpid(pid, 0)[1]); queries('parent', 1); online()"
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
+
+
 def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts: Counts) -> None:
     # tracing.md X11, X12
     done = traced(

@@ -80,12 +80,24 @@ import sqlite3, time, unittest.mock as mock
 with mock.patch("time.time", side_effect=[1.0, 2.0]), mock.patch("time.monotonic", side_effect=[3.0, 4.0]):
     print(time.time(), time.monotonic()); queries("one"); settled(); print(time.time(), time.monotonic())
 """
+#: What our imports warn of would be in its list, and what they ask to ignore is forgotten with each block.
+WARNINGS = """
+import sqlite3, warnings
+queries("one"); seen = []
+def pause(seconds):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always"); threading.Event().wait(seconds)
+    seen.extend(str(one.message) for one in caught)
+_pause.wait = pause
+settled(); print(seen)
+"""
+ERRORS = WARNINGS.replace("always", "error")
 
 
 @pytest.mark.parametrize(
     "program",
-    [RESPONSES, REQUESTS_MOCK, VCR, HTTPRETTY, MOCK, SCRIPTED_CLOCK],
-    ids=["responses", "requests-mock", "vcrpy", "httpretty", "mock", "scripted-clock"],
+    [RESPONSES, REQUESTS_MOCK, VCR, HTTPRETTY, MOCK, SCRIPTED_CLOCK, WARNINGS, ERRORS],
+    ids=["responses", "requests-mock", "vcrpy", "httpretty", "mock", "scripted-clock", "warnings", "errors"],
 )
 def test_r30_a_stand_in_sees_the_programs_calls_only(
     run: Run, server: EmbeddedServer, python: str, tmp_path: Path, program: str
@@ -97,3 +109,33 @@ def test_r30_a_stand_in_sees_the_programs_calls_only(
     traced = run([LAUNCHER, "--server", server.url, "--app", "mocks", python, "-c", code])
     assert (traced.stdout, traced.stderr, traced.returncode) == (plain.stdout, plain.stderr, plain.returncode)
     assert counted(server, "mocks")["db:one:Select"] == 5
+
+
+def test_what_kept_us_from_starting_may_be_over(run: Run, server: EmbeddedServer, python: str) -> None:
+    # tracing.md R30: what a test puts somewhere is gone after the test
+    code = (
+        "import sys; broken = []\n"
+        "class Stub:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'stardust_auto.protocol.reporting' and not broken: broken.append(name); raise ZeroDivisionError\n"
+        "sys.meta_path.insert(0, Stub())\n"
+        "queries('one')\n"
+        "while not broken: _pause.wait(0.01)\n"
+        "_pause.wait(0.2); queries('two'); settled()"
+    )
+    done = run([LAUNCHER, "--server", server.url, "--app", "mocks", python, "-c", QUERIES + WAIT + code])
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert counted(server, "mocks") == {"db:one:Select": 5, "db:two:Select": 5}
+
+
+def test_pytest_rewrites_none_of_our_modules(run: Run, server: EmbeddedServer, python: str, tmp_path: Path) -> None:
+    # tracing.md R30: it does so with each distribution that brings a plugin, and the agent is loaded in a thread
+    (tmp_path / "test_it.py").write_text(
+        QUERIES + WAIT + "def test_it():\n"
+        "    import sys; queries('one'); settled()\n"
+        "    ours = {name: type(module.__loader__).__name__ for name, module in sys.modules.items() if name.startswith('stardust_auto.')}\n"
+        "    print(len(ours) > 30, [name for name, loader in ours.items() if 'Rewriting' in loader])\n"
+    )
+    command = [python, "-m", "pytest", "-qs", "-p", "no:cacheprovider", "test_it.py"]
+    done = run([LAUNCHER, "--server", server.url, "--app", "mocks", *command])
+    assert done.stdout.splitlines()[0] == "True ['stardust_auto.pytest_plugin']", done.stdout
