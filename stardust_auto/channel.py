@@ -36,8 +36,8 @@ _BACKGROUND = (
     "stardust_auto.protocol.transport",
 )
 
-#: What is made of these, by whom. Taken as soon as the program has the library: a test of the program may replace parts of it later
-#: (responses, vcrpy, ``unittest.mock``), for everybody who looks them up.
+#: Libraries, and our module that keeps what we use of them. It is loaded as soon as the program has the library: later a test of the
+#: program may put something else there (responses, vcrpy, ``unittest.mock``), for everybody who looks.
 ORIGINALS = {
     "threading": "stardust_auto.protocol.background",
     "socket": "stardust_auto.protocol.sockets",

@@ -43,8 +43,8 @@ class ProcessLife:
         uwsgi.follow_forks()
 
     def _before_fork(self) -> None:
-        # Python throws away what a child is sent before it is ready there, and calls no handler in the middle of a lock that the child
-        # waits for: without us it would have ended. So the signal waits in the kernel until the child handles it as if we were not there.
+        # Python forgets the signals that a child is sent before it is ready there. Without a handler they would have ended the child, so
+        # they wait in the kernel until there is none.
         signal: Any = sys.modules.get("signal")
         if signal is not None and signal.getsignal(signal.SIGTERM) == self._terminated:
             if self._nudge is not None:

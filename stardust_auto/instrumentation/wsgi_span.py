@@ -73,9 +73,8 @@ class RequestSpan(Span):
         environ = self.environ
         client, method = environ.get("REMOTE_ADDR", ""), environ.get("REQUEST_METHOD", "")
         path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-        return WsgiRequest(
-            str(client), str(method), path, str(environ.get("QUERY_STRING") or ""), str(self.status or "")
-        ).tag()
+        query = str(environ.get("QUERY_STRING") or "")
+        return WsgiRequest(str(client), str(method), path, query, str(self.status or "")).tag()
 
 
 def responder(patches: Patches, plain: Callable[..., Any]) -> Callable[..., Any]:
