@@ -35,7 +35,7 @@ class Agent:
             from stardust_auto.config import events
 
             events.trace_publishes(self.channel.tracer)
-        self.life = ProcessLife(self._end, EXIT_BUDGET)
+        self.life = ProcessLife(self._end, self.channel.flush, EXIT_BUDGET)
 
     def _begin(self) -> None:
         self.channel.start(delay=_DELAY)

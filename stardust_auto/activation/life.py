@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 class ProcessLife:
     """Calls ``end(seconds)`` once in each process that :meth:`begin` was called in, when this process ends.
 
-    ``end`` must return within the ``seconds`` it is given, and must not raise.
+    ``report(seconds)`` is called where SIGTERM does not end the process. Both must return within the ``seconds`` they are given, and must
+    not raise.
     """
 
-    def __init__(self, end: Callable[[float], object], budget: float) -> None:
+    def __init__(self, end: Callable[[float], object], report: Callable[[float], object], budget: float) -> None:
         self._end = end
+        self._report = report
         self._budget = budget
         #: Of threads that fork at this moment: the signals that they block otherwise.
         self._masks: dict[int, Any] = {}
@@ -133,12 +135,17 @@ class ProcessLife:
         if self._ending:
             self._postponed = number
             return
+        from threading import Thread
+
+        if (
+            os.getpid() == 1
+        ):  # the first process of a container: it ignores what it has no handler for, until SIGKILL comes
+            Thread(target=self._report, args=(self._budget,), name="stardust-report", daemon=True).start()
+            return
         # Whoever asks twice (multiprocessing does) has been heard; the budget bounds how long this takes.
         signal.signal(number, signal.SIG_IGN)
         if self._begun:
             # In a thread of its own: this one may have been interrupted while it held a lock that ending needs.
-            from threading import Thread
-
             ending = Thread(target=self._exit, name="stardust-end", daemon=True)
             ending.start()
             ending.join(self._budget + 0.2)

@@ -147,6 +147,29 @@ def test_an_ignored_sigterm_stays_ignored(traced: Run) -> None:
     assert (done.stdout, done.returncode) == ("True\n", 0)
 
 
+def test_the_first_process_of_a_container_goes_on_and_has_reported(
+    run: Run, server: EmbeddedServer, counts: Counts, python: str
+) -> None:
+    # tracing.md X6: the system keeps SIGTERM from a process 1 without a handler; what comes some seconds later is SIGKILL
+    container = ["unshare", "--fork", "--pid", "--kill-child"]
+    try:
+        if run([*container, "true"]).returncode:
+            pytest.skip("no namespaces may be made here")
+    except FileNotFoundError:
+        pytest.skip("unshare is missing")
+    code = (
+        "import os, signal, sys, time\n"
+        "queries('one'); online(); os.kill(1, signal.SIGTERM); queries('two'); print(os.getpid())\n"
+        "if len(sys.argv) > 1: os.kill(1, signal.SIGTERM); time.sleep(3); os._exit(9)"
+    )
+    launch = [*container, LAUNCHER, "--server", server.url, "--app", "life", python, "-c", QUERIES + code]
+    done = run(launch)
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+    assert counts() == {"db:one:Select": 5, "db:two:Select": 5}
+    assert run([*launch, "killed"], env={"STARDUST_PERIOD": "60"}).returncode == 9
+    assert counts() == {"db:one:Select": 10, "db:two:Select": 10}
+
+
 def test_sigint_is_untouched(traced: Run, run: Run, python: str) -> None:
     # tracing.md X7: whatever it is that the shell has set
     show = "import signal; print(signal.getsignal(signal.SIGINT))"

@@ -136,7 +136,7 @@ def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
             python,
             "-c",
             UWSGI + "uwsgi.version, uwsgi.opt = b'2.0.31', {}\n"
-            "life = ProcessLife(lambda seconds: None, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
+            "life = ProcessLife(print, print, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
         ]
     )
     assert (done.stdout, done.stderr) == ("['own'] False\n", "")
@@ -150,8 +150,6 @@ def test_a_uwsgi_without_threads_is_told_so(
     run: Run, python: str, version: str, options: dict[str, object], said: bool
 ) -> None:
     # tracing.md §4.4: nothing can be reported while it runs
-    code = (
-        f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(lambda seconds: None, 1.0).begin()"
-    )
+    code = f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(print, print, 1.0).begin()"
     done = run([python, "-c", UWSGI + code])
     assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)
