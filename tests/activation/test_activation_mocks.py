@@ -80,6 +80,15 @@ import sqlite3, time, unittest.mock as mock
 with mock.patch("time.time", side_effect=[1.0, 2.0]), mock.patch("time.monotonic", side_effect=[3.0, 4.0]):
     print(time.time(), time.monotonic()); queries("one"); settled(); print(time.time(), time.monotonic())
 """
+#: It replaces the clocks in the modules that have them; what is reported meanwhile has the time of the world.
+FREEZEGUN = """
+import datetime, freezegun, sqlite3, time
+with freezegun.freeze_time("2012-01-14"):
+    queries("one"); settled()
+    from stardust_auto.channel import default_channel
+    if default_channel() is not None: default_channel().flush(20)
+    print(datetime.datetime.now(), time.time())
+"""
 #: What our imports warn of would be in its list, and what they ask to ignore is forgotten with each block.
 WARNINGS = """
 import sqlite3, warnings
@@ -96,8 +105,18 @@ ERRORS = WARNINGS.replace("always", "error")
 
 @pytest.mark.parametrize(
     "program",
-    [RESPONSES, REQUESTS_MOCK, VCR, HTTPRETTY, MOCK, SCRIPTED_CLOCK, WARNINGS, ERRORS],
-    ids=["responses", "requests-mock", "vcrpy", "httpretty", "mock", "scripted-clock", "warnings", "errors"],
+    [RESPONSES, REQUESTS_MOCK, VCR, HTTPRETTY, MOCK, SCRIPTED_CLOCK, FREEZEGUN, WARNINGS, ERRORS],
+    ids=[
+        "responses",
+        "requests-mock",
+        "vcrpy",
+        "httpretty",
+        "mock",
+        "scripted-clock",
+        "freezegun",
+        "warnings",
+        "errors",
+    ],
 )
 def test_r30_a_stand_in_sees_the_programs_calls_only(
     run: Run, server: EmbeddedServer, python: str, tmp_path: Path, program: str
