@@ -162,15 +162,24 @@ class Channel:
 
     def _connect(self, delay: float) -> None:
         if delay and self._hurry.acquire(timeout=delay) and self._cancelled:
+            self._give_way()
             return
         try:
             _import_background()
             if self._cancelled:
+                self._give_way()
                 return
             self._start_session()
         except Exception as error:  # noqa: BLE001 - the program goes on untraced for a while; it may even be ending
             self._could_not_start(error)
         self._connected.release()
+
+    def _give_way(self) -> None:
+        """To a fork: the next call that is recorded starts again."""
+        connected = self._connected
+        self._stop_waiting()
+        self.tracer.expect_first_record()
+        connected.release()
 
     def _start_session(self) -> None:
         session = self.session
@@ -206,12 +215,7 @@ class Channel:
                 until_gone(starter)
 
     def _after_fork_in_parent(self) -> None:
-        if self._cancelled and not self._connected.locked():
-            self._cancelled = False  # it was past waiting, and came to its end
-        if self._cancelled and self._starter is not None and not self._starter.is_alive():
-            self._stop_waiting()
-            self.tracer.expect_first_record()
-            return
+        self._cancelled = False  # who was past the look at it goes on
         worker = sys.modules.get("stardust_auto.protocol.worker")
         if self._started and worker is not None and not worker.process_worker().running:
             self._stalled = True
