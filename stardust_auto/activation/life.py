@@ -56,11 +56,14 @@ class ProcessLife:
     def _after_fork(self) -> None:
         mask = self._masks.pop(get_ident(), None)
         if mask is not None:
-            sys.modules["signal"].pthread_sigmask(sys.modules["signal"].SIG_SETMASK, mask)
+            import signal
+
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _after_fork_in_child(self) -> None:
         if get_ident() in self._masks:
-            signal: Any = sys.modules["signal"]
+            import signal
+
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if self._nudge is not None:
                 self._nudge.abandon()
@@ -137,9 +140,8 @@ class ProcessLife:
             return
         from threading import Thread
 
-        if (
-            os.getpid() == 1
-        ):  # the first process of a container: it ignores what it has no handler for, until SIGKILL comes
+        if os.getpid() == 1:
+            # The first process of a container ignores what it has no handler for, until SIGKILL comes.
             Thread(target=self._report, args=(self._budget,), name="stardust-report", daemon=True).start()
             return
         # Whoever asks twice (multiprocessing does) has been heard; the budget bounds how long this takes.

@@ -79,9 +79,7 @@ class ConfigClient:
         self._listeners: list[Listener] = []
         self._callbacks: list[Callable[[dict[str, str]], object]] = []
         self._dispatcher = Dispatcher("stardust-config-callbacks")
-        self._running = False
-        self._pushed = False
-        self._refused_secret = False
+        self._running = self._pushed = self._refused_secret = False
         self.last_error = ""
         self._reset()
         after_fork_in_child(self._reset_in_child)
