@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -64,10 +65,16 @@ def create_app(store: Store, settings: ServerSettings | None = None, services: S
             Route("/{path:path}", protocol, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
         ],
         middleware=[Middleware(Guard, services=parts)],
+        exception_handlers={ClientDisconnect: _nobody_there},
         lifespan=lifespan,
     )
     app.state.services = parts
     return app
+
+
+async def _nobody_there(_request: Request, _error: Exception) -> Response:
+    """A client that left within its own request is no fault of the server, which would log one."""
+    return Response(b"", 400)
 
 
 async def _to_console(_request: Request) -> Response:

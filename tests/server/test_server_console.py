@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -376,3 +377,13 @@ def test_numbers_for_people() -> None:
     ]
     assert [age(value) for value in (-5, 999, 61_000, 7_200_000, 200_000_000)] == ["0 s", "0 s", "1 min", "2 h", "2 d"]
     assert [_step(total) for total in (1, 6, 11, 26, 212, 1500, 99_999)] == [1, 2, 5, 10, 50, 500, 20_000]
+
+
+def test_a_client_that_leaves_within_its_body_is_no_error(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_connection(("127.0.0.1", platform.server.services.port), 10) as client:
+        client.sendall(b"POST /App/Ping HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1000):
+            continue
+    assert platform.get("/").status_code < 500
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
