@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from activation_kit import LAUNCHER, SCRIPTS, Run, Serving
 from ports import reserved_port
@@ -19,7 +21,6 @@ from stardust_auto.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +89,20 @@ def launch(run: Run, refusing: str) -> Run:
     return launch_command
 
 
+def where_it_hangs(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The signals that wait at each process of the tree, and what its threads are at. It does not survive that."""
+    parent = psutil.Process(process.pid)
+    told = []
+    for one in [*parent.children(recursive=True), parent]:
+        status = Path(f"/proc/{one.pid}/status").read_text().splitlines() if os.path.exists("/proc/self/status") else []
+        told.append(
+            f"{one.pid} {one.status()} {[line for line in status if line.startswith(('Sig', 'Shd', 'Threads'))]}"
+        )
+        one.send_signal(signal.SIGSEGV)
+        psutil.wait_procs([one], 5)
+    return "\n".join(told) + "\n" + log.read_text(errors="replace")
+
+
 @pytest.fixture
 def serving(clean: dict[str, str], server: EmbeddedServer, tmp_path: Path) -> Serving:
     """``with serving("gunicorn", ...) as process``: a script of this environment under the launcher, reporting each second for the
@@ -96,19 +111,22 @@ def serving(clean: dict[str, str], server: EmbeddedServer, tmp_path: Path) -> Se
 
     @contextmanager
     def serve(script: str, *arguments: str, end: int = signal.SIGTERM) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            [LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, script), *arguments],
-            env={**clean, "STARDUST_PERIOD": "1"},
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with open(tmp_path / "serving.log", "wb") as log:
+            process = subprocess.Popen(
+                [LAUNCHER, "--server", server.url, "--app", "web", os.path.join(SCRIPTS, script), *arguments],
+                env={**clean, "STARDUST_PERIOD": "1", "PYTHONFAULTHANDLER": "1"},
+                cwd=tmp_path,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
         try:
             yield process
         finally:
             process.send_signal(end)
             try:
                 process.wait(30)
+            except subprocess.TimeoutExpired:
+                pytest.fail(f"did not end:\n{where_it_hangs(process, tmp_path / 'serving.log')}")
             finally:
                 process.kill()
 
