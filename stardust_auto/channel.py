@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from stardust_auto.environment import program_name
+from stardust_auto.tracing import signals
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.ending import EXIT_BUDGET
@@ -154,7 +155,8 @@ class Channel:
                 return
             self._starter = Thread(target=self._connect, args=(delay,), name="stardust-start", daemon=True)
             try:
-                self._starter.start()
+                with signals.blocked():
+                    self._starter.start()
             except RuntimeError:  # late in the interpreter's shutdown
                 self._connect(0.0)
         finally:

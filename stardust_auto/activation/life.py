@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stardust_auto.activation import uwsgi
 from stardust_auto.tracing.ending import at_end_of_child, time_left
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent
+from stardust_auto.tracing.signals import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,14 +143,16 @@ class ProcessLife:
 
         if os.getpid() == 1:
             # The first process of a container ignores what it has no handler for, until SIGKILL comes.
-            Thread(target=self._report, args=(self._budget,), name="stardust-report", daemon=True).start()
+            with blocked():
+                Thread(target=self._report, args=(self._budget,), name="stardust-report", daemon=True).start()
             return
         # Whoever asks twice (multiprocessing does) has been heard; the budget bounds how long this takes.
         signal.signal(number, signal.SIG_IGN)
         if self._begun:
             # In a thread of its own: this one may have been interrupted while it held a lock that ending needs.
             ending = Thread(target=self._exit, name="stardust-end", daemon=True)
-            ending.start()
+            with blocked():
+                ending.start()
             ending.join(self._budget + 0.2)
         _die_of(number)
 

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from stardust_auto.tracing.forksafe import until_gone
+from stardust_auto.tracing.signals import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,8 @@ class Nudge:
         self._thread = threading.Thread(target=self._watch, name="stardust-signals", daemon=True)
         before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         if before == -1:
-            self._thread.start()
+            with blocked():
+                self._thread.start()
         else:
             signal.set_wakeup_fd(before)
 

@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.config.log import logger
+from stardust_auto.tracing import signals
 from stardust_auto.tracing.forksafe import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ class Dispatcher:
         self._work()
 
     def _start(self) -> bool:
-        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._work_for_program, name=self._name, daemon=True)
         try:
-            self._thread.start()
+            with signals.blocked():
+                self._thread.start()
         except RuntimeError:
             self._thread = None
             return False
@@ -57,6 +59,10 @@ class Dispatcher:
             self._work()
         with self._condition:
             return self._condition.wait_for(lambda: not self._jobs and self._thread is None, timeout)
+
+    def _work_for_program(self) -> None:
+        with signals.as_in_program():
+            self._work()
 
     def _work(self) -> None:
         finished = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from stardust_auto.protocol.errors import ApiError
 from stardust_auto.protocol.messages import Command, CommandReply, CommandStatus
+from stardust_auto.tracing.signals import as_in_program
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,15 +105,16 @@ class CommandRunner:
 
     def _execute(self, command: Command) -> None:
         handler, loop = self._handlers[(command.command or "").lower()]
-        try:
-            result = contextvars.Context().run(handler, command)
-        except Exception as error:  # noqa: BLE001 - a handler of the application may raise anything
-            self._failed(command, error)
-            return
-        if inspect.isawaitable(result):
-            self._execute_async(result, command, loop)
-        else:
-            self._finish(command, lambda: result)
+        with as_in_program():
+            try:
+                result = contextvars.Context().run(handler, command)
+            except Exception as error:  # noqa: BLE001 - a handler of the application may raise anything
+                self._failed(command, error)
+                return
+            if inspect.isawaitable(result):
+                self._execute_async(result, command, loop)
+            else:
+                self._finish(command, lambda: result)
 
     def _execute_async(
         self, result: Awaitable[object], command: Command, loop: asyncio.AbstractEventLoop | None

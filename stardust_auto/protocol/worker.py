@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from stardust_auto.protocol.background import BackgroundThread
 from stardust_auto.protocol.sockets import socket_pair
+from stardust_auto.tracing import signals
 from stardust_auto.tracing.clock import monotonic
 from stardust_auto.tracing.context import SUPPRESSED, current_span
 from stardust_auto.tracing.forksafe import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
@@ -97,7 +98,8 @@ class Worker:
             context = contextvars.Context()
             thread = BackgroundThread(THREAD_NAME, lambda thread: context.run(self._main, thread, reader))
             try:
-                thread.start()
+                with signals.blocked():
+                    thread.start()
             except RuntimeError:
                 reader.close()
                 writer.close()

@@ -6,6 +6,8 @@ import asyncio
 import os
 import queue
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -132,6 +134,12 @@ def run_command(
     return found.status, found.result
 
 
+def blocked_in_a_process() -> str:
+    """The signals that a process blocks which is started here."""
+    program = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), end='')"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30).stdout
+
+
 def test_commands(server: EmbeddedServer) -> None:
     async def later(command: Command) -> dict[str, str | None]:
         await asyncio.sleep(0)
@@ -141,12 +149,16 @@ def test_commands(server: EmbeddedServer) -> None:
     client.register_command("shop/now", lambda command: f"now {command.argument}")
     client.register_command("shop/later", later)
     client.register_command("shop/broken", lambda command: 1 / 0)
+    client.register_command("shop/process", lambda command: blocked_in_a_process())
     with client:
         until(lambda: client.session.state == "online")
         assert run_command(server, client, "shop/now", "7") == (2, "now 7")
         assert run_command(server, client, "shop/later", "8") == (2, '{"later": "8"}')
         assert run_command(server, client, "shop/broken") == (4, "ZeroDivisionError: division by zero")
         assert run_command(server, client, "shop/unknown")[0] == 4
+        assert run_command(server, client, "shop/process") == (2, "set()"), (
+            "a process that a handler starts hears signals"
+        )
 
 
 def test_name_and_version_for_people(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:

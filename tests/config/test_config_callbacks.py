@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 from typing import Any
 
 import pytest
 
 from stardust_auto.config import MemoryClient, StardustSettings, live
+from stardust_auto.tracing.signals import blocked
 
 
 class Shop(StardustSettings):
@@ -259,3 +262,20 @@ def test_callbacks_run_in_order_of_registration() -> None:
     client.publish({"a": 2})
     assert handle.wait_callbacks(5)
     assert order == ["x", "y", "z"]
+
+
+def test_a_process_that_a_callback_starts_hears_signals() -> None:
+    client = MemoryClient({"a": 1})
+    handle = live(Shop, client=client)
+    program = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), end='')"
+    masks: list[str] = []
+
+    @handle.on_change(lambda s: s.a)
+    def starting(old: int, new: int) -> None:
+        masks.append(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30).stdout)
+
+    handle.start()
+    with blocked():  # as our own thread is that pulls
+        client.publish({"a": 2})
+    assert handle.wait_callbacks(30)
+    assert masks == ["set()"]
