@@ -77,6 +77,14 @@ def counted(server: EmbeddedServer, app: str) -> dict[str, int]:
     return {row["name"]: row["total"] for row in reply.json()}
 
 
+def arrived(server: EmbeddedServer, app: str, expected: dict[str, int]) -> None:
+    """Wait until the server has counted exactly this for an application."""
+    deadline = time.monotonic() + 40.0
+    while (now := counted(server, app)) != expected:
+        assert time.monotonic() < deadline, f"{now} arrived, not {expected}"
+        time.sleep(0.1)
+
+
 def answered(url: str, process: subprocess.Popen[Any]) -> str:
     """What the server at ``url`` answers, as soon as it does."""
     deadline = time.monotonic() + 40

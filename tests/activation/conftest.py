@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def byte_code(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where all these interpreters keep compiled modules, as those of an installed environment are kept."""
-    return str(tmp_path_factory.mktemp("bytecode"))
+    """Where all these interpreters keep compiled modules, as those of an installed environment are kept; what ours need is there."""
+    folder = str(tmp_path_factory.mktemp("bytecode"))
+    modules = "stardust_auto.activation.agent, stardust_auto.protocol.session, stardust_auto.protocol.reporting"
+    environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([sys.executable, "-c", f"import {modules}"], env=environ, check=True, timeout=60)
+    return folder
 
 
 @pytest.fixture
@@ -122,6 +126,7 @@ def serving(clean: dict[str, str], server: EmbeddedServer, tmp_path: Path) -> Se
         try:
             yield process
         finally:
+            print((tmp_path / "serving.log").read_text(errors="replace"))  # with a failure pytest shows it
             process.send_signal(end)
             try:
                 process.wait(30)

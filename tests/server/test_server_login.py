@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stardust_auto.server import EmbeddedServer
+from stardust_auto.server.replies import CallError
 from stardust_auto.server.store.apps import md5_hex, secret_matches
 
 if TYPE_CHECKING:
@@ -93,6 +94,31 @@ def test_a_lost_secret_is_issued_anew(platform: Platform) -> None:
     assert new
     assert new != old
     assert platform.post("/App/Login", {"AppId": "demo", "Secret": old}).json()["code"] == 403
+
+
+def test_a_secret_whose_answer_was_lost_is_issued_again(platform: Platform, clock: Clock) -> None:
+    # A first process that ends within its login must not lock the application out (tests/activation: a worker's three short tasks).
+    first = platform.data("/App/Login", {"AppId": "demo"})
+    again = platform.data("/App/Login", {"AppId": "demo"})
+    assert first["secret"] == again["secret"]
+    assert platform.post("/App/Login", {"AppId": "demo", "Secret": "guessed"}).json()["code"] == 403
+    platform.data("/App/Ping", {}, again["token"])
+    assert platform.post("/App/Login", {"AppId": "demo"}).json()["code"] == 403, "somebody has it"
+    assert platform.data("/App/Login", {"AppId": "other"})["secret"]
+    clock.advance(600)
+    assert platform.post("/App/Login", {"AppId": "other"}).json()["code"] == 403, "too late"
+
+
+def test_a_secret_is_not_issued_again_to_another_address_or_after_its_use(platform: Platform) -> None:
+    apps = platform.server.store.apps
+    _, secret = apps.login("demo", "", "", "", "10.0.0.5")
+    with pytest.raises(CallError):
+        apps.login("demo", "", "", "", "10.0.0.6")
+    assert apps.login("demo", "", "", "", "10.0.0.5")[1] == secret
+    assert secret
+    assert apps.login("demo", secret, "", "", "10.0.0.5")[1] is None
+    with pytest.raises(CallError):
+        apps.login("demo", "", "", "", "10.0.0.5")
 
 
 def test_the_token_is_the_platforms_jwt(platform: Platform, clock: Clock) -> None:  # protocol.md §2.1

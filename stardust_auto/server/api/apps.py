@@ -64,7 +64,7 @@ def login(call: Call) -> dict[str, Any]:
         raise CallError(500, "名称不能为空！ (Parameter 'Name')")
     store = call.services.store
     app, issued = store.apps.login(
-        name, model.get("secret", ""), model.get("appname", "").strip(), model.get("version", "").strip()
+        name, model.get("secret", ""), model.get("appname", "").strip(), model.get("version", "").strip(), call.address
     )
     client_id = clean(model.get("clientid"), 50).strip() or secrets.token_hex(4)
     if "#" in client_id:

@@ -73,6 +73,7 @@ class Call:
         app = self.services.store.apps.find(identity.app)
         if app is None or not app.enabled:
             raise CallError(403, "无效客户端！", traced=traced)
+        self.services.store.apps.confirm(app)
         return Caller(app, identity)
 
     def require_json(self, *, empty: bool = False) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _BAD_NAME = re.compile(r"[#/\\\x00-\x1f\x7f\ud800-\udfff]")
 _ALPHABET = string.ascii_letters + string.digits
+#: Milliseconds for which a secret that nobody has shown to have is issued again, to the address that it was issued to.
+_IN_VAIN = 600_000
 _POLICY = ("ping_period", "period", "max_samples", "max_errors", "timeout", "max_tag_length", "request_tag_length")
 
 
@@ -83,6 +85,8 @@ class Apps:
         self._clock = clock
         self.enrol_md5: str | None = None
         """MD5 of a secret that every application may use: a local server and its launcher share it."""
+        #: Issued, by application, with address and time; until somebody uses it or the token that came along.
+        self._unconfirmed: dict[int, tuple[str, str, int]] = {}
 
     def find(self, name: str) -> App | None:
         """The application, or None."""
@@ -116,8 +120,8 @@ class Apps:
             row = db.execute("SELECT * FROM app WHERE name = ?", (name,)).fetchone()
         return self._app(row)
 
-    def login(self, name: str, secret: str, display_name: str, version: str) -> tuple[App, str | None]:
-        """Check the secret, or issue one to an application that has none.
+    def login(self, name: str, secret: str, display_name: str, version: str, address: str) -> tuple[App, str | None]:
+        """Check the secret, or issue one to an application that has none: again, where the one that asked first was gone too soon.
 
         Returns:
             The application and the secret that was issued, None when the one sent is right.
@@ -132,7 +136,9 @@ class Apps:
             app = self.create(name, display_name=display_name)
         if not app.enabled:
             raise CallError(403, f"应用[{app.name}]已禁用，禁止登录")
-        issued = self._issue(app.id)
+        issued = self._issue(app.id, address)
+        if issued is None and not secret:
+            issued = self._issued_in_vain(app.id, address)
         if self._enrolled(secret):
             issued = None  # it needs no other; but an application in use must not be open to the first stranger either
         elif issued is None:
@@ -154,6 +160,11 @@ class Apps:
         if not secret or stored is None or not self._matches(secret, stored):
             hint = "wrong secret; reset it in the console" if secret else "this application needs its secret"
             raise CallError(403, f"非法访问应用[{app.name}]！ ({hint})")
+        self.confirm(app)
+
+    def confirm(self, app: App) -> None:
+        """Somebody has what was issued to `app`: it is not issued again."""
+        self._unconfirmed.pop(app.id, None)
 
     def _matches(self, secret: str, stored: str) -> bool:
         return secret_matches(secret, stored, self._clock() // 1000, self._settings.salt_seconds)
@@ -161,13 +172,20 @@ class Apps:
     def _enrolled(self, secret: str) -> bool:
         return bool(secret) and self.enrol_md5 is not None and self._matches(secret, self.enrol_md5)
 
-    def _issue(self, app_id: int) -> str | None:
+    def _issued_in_vain(self, app_id: int, address: str) -> str | None:
+        secret, issued_to, when = self._unconfirmed.get(app_id, (None, "", 0))
+        return secret if issued_to == address and self._clock() - when < _IN_VAIN else None
+
+    def _issue(self, app_id: int, address: str) -> str | None:
         """A new secret for an application that has none; two first logins at once: one of them gets it."""
         secret = "".join(secrets.choice(_ALPHABET) for _ in range(16))
         with self._database.write() as db:
             statement = "UPDATE app SET secret_md5 = ? WHERE id = ? AND secret_md5 IS NULL"
             changed = db.execute(statement, (md5_hex(secret), app_id)).rowcount
-        return secret if changed else None
+        if not changed:
+            return None
+        self._unconfirmed[app_id] = (secret, address, self._clock())
+        return secret
 
     def reset_secret(self, app: App) -> None:
         """Forget the secret: the next login is issued a new one."""
