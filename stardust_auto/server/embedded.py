@@ -12,6 +12,7 @@ from stardust_auto.server.serving import bind, build, url_of
 from stardust_auto.server.settings import ServerSettings
 from stardust_auto.server.store.store import Store, now_ms
 from stardust_auto.tracing.context import suppressed
+from stardust_auto.tracing.signals import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,8 @@ class EmbeddedServer:
         self._server, self.services = self._build()
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="stardust-server", daemon=True)
-        self._thread.start()
+        with blocked():
+            self._thread.start()
         self._ready.wait(30)
         if self._failure is not None or not self._ready.is_set():
             raise RuntimeError("the embedded server did not start") from self._failure
