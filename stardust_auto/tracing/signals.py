@@ -7,7 +7,9 @@ that they share, would be interrupted there.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ def blocked() -> Iterator[None]:
     import signal
 
     global _of_program
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    if not hasattr(signal, "pthread_sigmask") or not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        yield  # with gevent or eventlet it is no thread, but runs in this one, and stops and goes on in between
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _all(signal))
     if not _all(signal) <= before:

@@ -96,3 +96,23 @@ def test_every_thread_of_ours_blocks_all_but_faults(run: Run, server: EmbeddedSe
     for name, mask in [*child.items(), *parent.items()]:
         blocked = {number for number in signal.valid_signals() if mask >> number - 1 & 1}
         assert blocked == (set() if name == "MainThread" else signal.valid_signals() - never), name
+
+
+def test_under_gevent_the_program_hears_all_signals(run: Run, server: EmbeddedServer, python: str) -> None:
+    pytest.importorskip("gevent")
+    program = """
+from gevent import monkey; monkey.patch_all()
+import gevent, signal
+from stardust_auto.config import MemoryClient, StardustSettings, live
+class Shop(StardustSettings): a: int = 0
+client = MemoryClient({"a": 1})
+handle = live(Shop, client=client)
+seen = []
+handle.on_change(lambda s: s.a, lambda old, new: (gevent.sleep(0.05), seen.append(new)))
+handle.start()
+client.publish({"a": 2})
+assert handle.wait_callbacks(10)
+queries("one"); online()
+print(seen, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    assert traced(run, server, python, program) == (0, "[2] set()\n", "")
