@@ -110,6 +110,8 @@ class Reporter:
         self._queue: deque[_Batch] = deque()
         self._queued_builders = 0
         self._queued_spans = 0
+        #: Spans of a report that is being sent for the first time.
+        self._under_way = 0
         self._next: float | None = None
         self._reported = 0
         self._batches = 0
@@ -122,7 +124,7 @@ class Reporter:
     @property
     def counts(self) -> ReportCounts:
         """What was sent, what waits, and what was dropped for which reason."""
-        return ReportCounts(self._reported, self._queued_spans, dict(self._dropped), self._batches, self._trimmed)
+        return ReportCounts(self._reported, self._queued_spans + self._under_way, dict(self._dropped), self._batches, self._trimmed)
 
     def start(self) -> None:
         """To be called with the first span of a process: the first report follows five seconds later."""
@@ -161,9 +163,13 @@ class Reporter:
         return self._session.run(lambda: self.finish(deadline), timeout) and not self._queue
 
     def _send_fresh(self) -> None:
-        for batch, parts in self._pack(self._take()):
+        builders = self._take()
+        self._under_way = sum(builder.total for builder in builders)
+        for batch, parts in self._pack(builders):
             if not self._send(batch, parts):
                 self._keep(batch)
+            self._under_way -= batch.total
+        self._under_way = 0
 
     def _replay(self, limit: int) -> bool:
         """Send what waits, oldest first, until one fails; True when there is more to send at once."""

@@ -275,6 +275,25 @@ def test_what_becomes_of_a_batch(
     assert len(caplog.messages) == len(dropped)  # once, then only counted
 
 
+def test_a_report_under_way_counts_as_not_reported(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:  # a process that ends within it says so
+    session = StubSession()
+    reporter = source.reporter(session)
+    seen: list[int] = []
+    plain = session.call
+
+    def call(path: str, **options: Any) -> Any:
+        seen.append(reporter.counts.queued)
+        return plain(path, **options)
+
+    monkeypatch.setattr(session, "call", call)
+    source.ready = [builder("a", 4), builder("b", 3)]
+    reporter.flush()
+    assert seen == [7]
+    assert (reporter.counts.queued, reporter.counts.reported) == (0, 7)
+
+
 def test_null_data_over_the_wire(server: FaultyServer, new_session: NewSession, source: Source) -> None:
     server.answers["trace/reportraw"] = lambda handler: handler.reply(None)
     reporter = source.reporter(new_session(server.url))
