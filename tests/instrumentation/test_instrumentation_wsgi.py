@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import sys
@@ -521,7 +522,9 @@ def serve_waitress(app, probe):
         return probe(f"http://127.0.0.1:{server.effective_port}")
     finally:
         # In its own thread, and waited for: a loop on closed sockets would eat the connections of the next server.
-        server.trigger.pull_trigger(lambda: close_all(server._map, ignore_all=True))
+        # Woken by a channel that ends, the loop may have done it, and closed the trigger, before that is pulled.
+        with contextlib.suppress(OSError):
+            server.trigger.pull_trigger(lambda: close_all(server._map, ignore_all=True))
         thread.join()
         server.task_dispatcher.shutdown()
 
