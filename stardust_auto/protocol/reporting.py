@@ -124,7 +124,9 @@ class Reporter:
     @property
     def counts(self) -> ReportCounts:
         """What was sent, what waits, and what was dropped for which reason."""
-        return ReportCounts(self._reported, self._queued_spans + self._under_way, dict(self._dropped), self._batches, self._trimmed)
+        return ReportCounts(
+            self._reported, self._queued_spans + self._under_way, dict(self._dropped), self._batches, self._trimmed
+        )
 
     def start(self) -> None:
         """To be called with the first span of a process: the first report follows five seconds later."""
