@@ -30,8 +30,9 @@ def blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask") or not isinstance(_thread.start_new_thread, BuiltinFunctionType):
         yield  # with gevent or eventlet it is no thread, but runs in this one, and stops and goes on in between
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _all(signal))
-    if not _all(signal) <= before:
+    everything = _all(signal)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    if not everything <= before:  # it is no thread of ours that starts another
         _of_program = before
     try:
         yield
@@ -44,10 +45,9 @@ def as_in_program() -> Iterator[None]:
     """Around code of the program in a thread of ours: a process or thread that it starts must be able to hear signals."""
     import signal
 
-    if not hasattr(signal, "pthread_sigmask") or not _all(signal) <= (
-        before := signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    ):
-        yield
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else set()
+    if not _all(signal) <= before:
+        yield  # it is a thread of the program
         return
     signal.pthread_sigmask(signal.SIG_SETMASK, _of_program)
     try:
