@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, create_model
 
-from stardust_auto.config import MemoryClient, StardustSettings, live
-from stardust_auto.config.build import build
-from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
+from stardust_auto import live
+from stardust_auto.config import MemoryClient, StardustSettings
+from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.config.typed.builder import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,9 +27,9 @@ from wsgiref.handlers import SimpleHandler
 
 import tracing_floor as floor
 
-from stardust_auto.environment import AgentSettings
+from stardust_auto.environment.settings import AgentSettings
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.tracing.context import current_span
+from stardust_auto.process.context import current_span
 from stardust_auto.tracing.tracer import Tracer
 
 BARE, OURS, FLOOR = "bare", "ours", "floor"

@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from stardust_auto.client import StardustClient, StardustTracer
     from stardust_auto.config import (
         ConfigClient,
         CsvList,
@@ -23,35 +22,50 @@ if TYPE_CHECKING:
         StardustSettings,
         StardustSource,
         Static,
-        live,
     )
+    from stardust_auto.sdk.client import StardustClient, StardustTracer
     from stardust_auto.tracing.builder import SpanBuilder
     from stardust_auto.tracing.span import Span
 
 __all__ = [
+    "ApiError",
+    "BadReplyError",
     "ConfigClient",
+    "ConfigError",
+    "ConfigUnavailableError",
     "CsvList",
+    "EnvironmentVariableError",
+    "InvalidSettingsError",
     "Live",
     "Local",
     "Masked",
     "Replace",
+    "ServerError",
+    "SourceMissingError",
     "Span",
     "SpanBuilder",
     "StardustClient",
     "StardustConfigDict",
+    "StardustError",
     "StardustSettings",
     "StardustSource",
     "StardustTracer",
     "Static",
+    "UnavailableError",
     "__version__",
     "live",
 ]
 
 _HOMES = {
+    **dict.fromkeys(
+        (name for name in __all__ if name.endswith("Error")),
+        "stardust_auto.errors",
+    ),
     "Span": "stardust_auto.tracing.span",
     "SpanBuilder": "stardust_auto.tracing.builder",
-    "StardustClient": "stardust_auto.client",
-    "StardustTracer": "stardust_auto.client",
+    "StardustClient": "stardust_auto.sdk.client",
+    "StardustTracer": "stardust_auto.sdk.client",
+    "live": "stardust_auto.config.live.handle",
 }
 
 

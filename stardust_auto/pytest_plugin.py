@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stardust_auto.config.offline import OfflineCenter
+    from stardust_auto.config.live.offline import OfflineCenter
     from stardust_auto.server import EmbeddedServer
     from stardust_auto.testing import Captured
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.environment import AgentSettings
+from stardust_auto.environment.settings import AgentSettings
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.tracer import Tracer
@@ -26,7 +26,7 @@ from stardust_auto.tracing.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stardust_auto.config.offline import OfflineCenter
+    from stardust_auto.config.live.offline import OfflineCenter
     from stardust_auto.server import EmbeddedServer
     from stardust_auto.tracing.builder import OperationTotal, Sample
 
@@ -143,8 +143,9 @@ def capture(*, excludes: Sequence[str] = (), **integrations: bool) -> Iterator[C
         excludes: names that are not recorded, with ``*`` and ``?``.
         integrations: ``sqlite3=False`` leaves that library alone.
     """
-    from stardust_auto.activation import agent, boot
-    from stardust_auto.channel import Channel, set_default_channel
+    from stardust_auto.activation import boot
+    from stardust_auto.agent import agent
+    from stardust_auto.agent.channel import Channel, set_default_channel
     from stardust_auto.instrumentation import registry
 
     clock = CountingClock()
@@ -185,7 +186,7 @@ def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCente
     ``publish`` and ``update`` of what it gives are what a publish in the center is; when they return, callbacks have run. Handles that
     were made with a ``client`` of their own stay with it.
     """
-    from stardust_auto.config.offline import offline as without_center
+    from stardust_auto.config.live.offline import offline as without_center
 
     with without_center(values) as center:
         yield center

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["privacy_guard"]
+pytest_plugins = ["_kit.privacy_guard"]

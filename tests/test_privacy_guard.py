@@ -26,8 +26,8 @@ LEAKS = {
     "stderr": "import sys; sys.stderr.write(token)",
     "subprocess": "import subprocess, sys; subprocess.run([sys.executable, '-c', f'print({secret!r})'], capture_output=True)",
     "exception": (
-        "import pytest\n    from stardust_auto.protocol.errors import Unavailable\n"
-        "    with pytest.raises(Unavailable):\n        raise Unavailable(secret)"
+        "import pytest\n    from stardust_auto.errors import UnavailableError\n"
+        "    with pytest.raises(UnavailableError):\n        raise UnavailableError(secret)"
     ),
     "file": "tmp_path.joinpath('open').write_text(token)",
 }
@@ -45,7 +45,7 @@ def run(tmp_path: Path, statements: Iterable[str]) -> str:
         f"def test_{number}(tmp_path):\n    planted = Secret(secret)\n    {code}\n\n"
         for number, code in enumerate(statements)
     )
-    source = f"from stardust_auto.protocol.secrets import Secret\nsecret, token = {SECRET!r}, {TOKEN!r}\n\n{tests}"
+    source = f"from stardust_auto.wire.proof import Secret\nsecret, token = {SECRET!r}, {TOKEN!r}\n\n{tests}"
     (tmp_path / "test_it.py").write_text(source)
     (tmp_path / "test_it.py").chmod(0o600)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "privacy_guard", "--rootdir", str(tmp_path), "test_it.py"]

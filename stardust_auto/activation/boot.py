@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from stardust_auto.environment import AgentSettings
+    from stardust_auto.environment.settings import AgentSettings
 
 #: The only directory that the launcher puts on ``PYTHONPATH``; it holds nothing but ``sitecustomize.py``.
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
@@ -57,12 +57,12 @@ def activate() -> bool:
     if not _wanted(environ) or not _own_interpreter(environ):
         return False
     try:
-        from stardust_auto.environment import AgentSettings
-        from stardust_auto.variable import SettingError
+        from stardust_auto.environment.settings import AgentSettings
+        from stardust_auto.errors import EnvironmentVariableError
 
         try:
             settings = AgentSettings.from_environ(environ)
-        except SettingError as error:
+        except EnvironmentVariableError as error:
             say(f"{error}; the program runs without the agent")
             return False
         for problem in settings.problems:
@@ -72,7 +72,7 @@ def activate() -> bool:
         if settings.trace_enabled:
             _watch(settings)
         if settings.log_level or summary_wanted():
-            from stardust_auto.activation import agent
+            from stardust_auto.agent import agent
 
             agent.prepare(settings)
         _settings = settings
@@ -99,7 +99,7 @@ def _wanted(environ: Mapping[str, str]) -> bool:
         return True
     if any(key.lower() == "starserver" and environ[key].strip() for key in environ):
         return True
-    from stardust_auto import platform_files
+    from stardust_auto.environment import platform_files
 
     return environ.get("STARDUST_DISCOVER", "").strip() != "" or platform_files.present()
 
@@ -130,7 +130,7 @@ def _watch(settings: AgentSettings) -> None:
     names = [*TARGET_MODULES, *foreign_targets(sys.path)]
     finder = TargetFinder(names, settings)
     if not sys.orig_argv:  # the interpreter is part of another program, which may be uWSGI or mod_wsgi
-        from stardust_auto.activation.uwsgi import await_uwsgi
+        from stardust_auto.agent.uwsgi import await_uwsgi
 
         await_uwsgi(finder.install)
     if any(name in sys.modules for name in names):
@@ -192,7 +192,7 @@ class TargetFinder:
         """
         if fullname not in self._names:
             if fullname == "pyuwsgi" and sys.modules.get(fullname) is None:  # uWSGI as a library, started by a script
-                from stardust_auto.activation.uwsgi import await_uwsgi
+                from stardust_auto.agent.uwsgi import await_uwsgi
 
                 await_uwsgi(self.install)
             return None
@@ -215,7 +215,7 @@ class TargetFinder:
                 self._installed = True
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
-                from stardust_auto.activation import agent
+                from stardust_auto.agent import agent
 
                 agent.install(self._settings)
         except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us

@@ -1,71 +1,48 @@
 """From the remote map of a Stardust center to typed settings that stay current.
 
-The way of a value: ``client`` (raw map, disk copy) -> ``source`` (pydantic-settings) -> ``build`` (one validated object)
--> ``holder`` (accept or refuse, swap) -> ``handle`` (read, pin, callbacks). ``docs/settings.md`` is the guide.
+A value goes from ``remote`` (the map of the center and its copy on disk) to ``typed`` (one validated object) to ``live`` (read, pin,
+callbacks).
+``live`` the function is ``stardust_auto.live``; here that name is the room. ``docs/settings.md`` is the guide.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from stardust_auto.config.client import ConfigClient
-    from stardust_auto.config.errors import ConfigError, ConfigUnavailable, InvalidSettings, Problem, SourceMissing
-    from stardust_auto.config.explain import Contribution, Explanation
-    from stardust_auto.config.feed import Feed
-    from stardust_auto.config.handle import Live, live
-    from stardust_auto.config.markers import CsvList, Local, Masked, Replace, Static
-    from stardust_auto.config.memory import MemoryClient
-    from stardust_auto.config.middleware import (
+    from stardust_auto.config.live.handle import Live
+    from stardust_auto.config.live.middleware import (
         StardustConfigMiddleware,
         StardustConfigWSGIMiddleware,
         django_middleware,
     )
-    from stardust_auto.config.settings import StardustConfigDict, StardustSettings
-    from stardust_auto.config.snapshot import RawSnapshot
-    from stardust_auto.config.source import StardustSource, stardust_source
-    from stardust_auto.config.status import ConfigStatus
-    from stardust_auto.config.subscriptions import Subscription
-
-_HOMES = {
-    "ConfigClient": "client",
-    "ConfigError": "errors",
-    "ConfigStatus": "status",
-    "ConfigUnavailable": "errors",
-    "Contribution": "explain",
-    "CsvList": "markers",
-    "Explanation": "explain",
-    "Feed": "feed",
-    "InvalidSettings": "errors",
-    "Live": "handle",
-    "Local": "markers",
-    "Masked": "markers",
-    "MemoryClient": "memory",
-    "Problem": "errors",
-    "RawSnapshot": "snapshot",
-    "Replace": "markers",
-    "SourceMissing": "errors",
-    "StardustConfigDict": "settings",
-    "StardustConfigMiddleware": "middleware",
-    "StardustConfigWSGIMiddleware": "middleware",
-    "StardustSettings": "settings",
-    "StardustSource": "source",
-    "Static": "markers",
-    "Subscription": "subscriptions",
-    "django_middleware": "middleware",
-    "live": "handle",
-    "stardust_source": "source",
-}
+    from stardust_auto.config.live.status import ConfigStatus
+    from stardust_auto.config.live.subscriptions import Subscription
+    from stardust_auto.config.remote.client import ConfigClient
+    from stardust_auto.config.remote.feed import Feed
+    from stardust_auto.config.remote.memory import MemoryClient
+    from stardust_auto.config.remote.snapshot import RawSnapshot
+    from stardust_auto.config.typed.explain import Contribution, Explanation
+    from stardust_auto.config.typed.markers import CsvList, Local, Masked, Replace, Static
+    from stardust_auto.config.typed.settings import StardustConfigDict, StardustSettings
+    from stardust_auto.config.typed.source import StardustSource, stardust_source
+    from stardust_auto.errors import (
+        ConfigError,
+        ConfigUnavailableError,
+        InvalidSettingsError,
+        Problem,
+        SourceMissingError,
+    )
 
 __all__ = [
     "ConfigClient",
     "ConfigError",
     "ConfigStatus",
-    "ConfigUnavailable",
+    "ConfigUnavailableError",
     "Contribution",
     "CsvList",
     "Explanation",
     "Feed",
-    "InvalidSettings",
+    "InvalidSettingsError",
     "Live",
     "Local",
     "Masked",
@@ -73,7 +50,7 @@ __all__ = [
     "Problem",
     "RawSnapshot",
     "Replace",
-    "SourceMissing",
+    "SourceMissingError",
     "StardustConfigDict",
     "StardustConfigMiddleware",
     "StardustConfigWSGIMiddleware",
@@ -82,9 +59,37 @@ __all__ = [
     "Static",
     "Subscription",
     "django_middleware",
-    "live",
     "stardust_source",
 ]
+
+_HOMES = {
+    "ConfigClient": "stardust_auto.config.remote.client",
+    "ConfigError": "stardust_auto.errors",
+    "ConfigStatus": "stardust_auto.config.live.status",
+    "ConfigUnavailableError": "stardust_auto.errors",
+    "Contribution": "stardust_auto.config.typed.explain",
+    "CsvList": "stardust_auto.config.typed.markers",
+    "Explanation": "stardust_auto.config.typed.explain",
+    "Feed": "stardust_auto.config.remote.feed",
+    "InvalidSettingsError": "stardust_auto.errors",
+    "Live": "stardust_auto.config.live.handle",
+    "Local": "stardust_auto.config.typed.markers",
+    "Masked": "stardust_auto.config.typed.markers",
+    "MemoryClient": "stardust_auto.config.remote.memory",
+    "Problem": "stardust_auto.errors",
+    "RawSnapshot": "stardust_auto.config.remote.snapshot",
+    "Replace": "stardust_auto.config.typed.markers",
+    "SourceMissingError": "stardust_auto.errors",
+    "StardustConfigDict": "stardust_auto.config.typed.settings",
+    "StardustConfigMiddleware": "stardust_auto.config.live.middleware",
+    "StardustConfigWSGIMiddleware": "stardust_auto.config.live.middleware",
+    "StardustSettings": "stardust_auto.config.typed.settings",
+    "StardustSource": "stardust_auto.config.typed.source",
+    "Static": "stardust_auto.config.typed.markers",
+    "Subscription": "stardust_auto.config.live.subscriptions",
+    "django_middleware": "stardust_auto.config.live.middleware",
+    "stardust_source": "stardust_auto.config.typed.source",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -93,6 +98,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value

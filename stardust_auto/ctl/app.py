@@ -8,11 +8,11 @@ import sys
 
 import typer
 
-from stardust_auto.config.errors import ConfigError, InvalidSettings
 from stardust_auto.ctl import config_commands, doctor, install, server, settings_commands, trace_commands
 from stardust_auto.ctl.errors import CtlError
 from stardust_auto.ctl.output import complain, emit_json
-from stardust_auto.tracing.context import suppressed
+from stardust_auto.errors import ConfigError, InvalidSettingsError
+from stardust_auto.process.context import suppressed
 
 app = typer.Typer(
     name="stardustctl",
@@ -59,7 +59,7 @@ def run() -> int:
             app()
     except CtlError as exc:
         return _fail(str(exc), exc.exit_code, words)
-    except InvalidSettings as exc:
+    except InvalidSettingsError as exc:
         return _fail(f"{exc.title} refuses these values: {exc.one_line()}", CtlError.exit_code, words)
     except ConfigError as exc:
         return _fail(str(exc), CtlError.exit_code, words)

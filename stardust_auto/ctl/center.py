@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stardust_auto.ctl.target import Target
-    from stardust_auto.protocol.session import Session
+    from stardust_auto.session.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +189,13 @@ class ApplicationCenter:
 
     def _session(self) -> Session:
         """The process's session, counted: while one user holds it, the next one needs no login."""
-        from stardust_auto.protocol.session import Session
+        from stardust_auto.session.session import Session
 
         target = self._target
         return Session.acquire(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
 
     def _call(self, path: str, body: Mapping[str, object]) -> object:
-        from stardust_auto.protocol.errors import ApiError, StardustError, Unavailable
+        from stardust_auto.errors import ApiError, StardustError, UnavailableError
 
         target = self._target
         session = self._session()
@@ -205,7 +205,7 @@ class ApplicationCenter:
             if exc.code in (401, 403):
                 raise NotPermittedError(f"{target.server} refuses the application {target.app!r}: {exc}") from exc
             raise CtlError(f"{target.server} refuses: {exc}") from exc
-        except Unavailable as exc:
+        except UnavailableError as exc:
             raise UnreachableError(f"no server answers at {target.server} ({exc})") from exc
         except StardustError as exc:
             raise CtlError(f"{target.server} does not speak the protocol: {exc}") from exc

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stardust_auto.activation import boot, launcher
 from stardust_auto.ctl.admin import TIMEOUT, reason
 from stardust_auto.ctl.masking import MASK, masked
-from stardust_auto.environment import VARIABLES
-from stardust_auto.variable import SettingError
+from stardust_auto.environment.settings import VARIABLES
+from stardust_auto.errors import EnvironmentVariableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -149,7 +149,7 @@ def setting_rows(environ: Mapping[str, str], options: Mapping[str, str]) -> list
         trouble = ""
         try:
             variable.read(spelling, value)
-        except SettingError as exc:
+        except EnvironmentVariableError as exc:
             trouble = str(exc)
         rows.append(
             {
@@ -193,8 +193,8 @@ def _reachable(target: Target) -> Iterator[Finding]:
 
 
 def _login(target: Target, app: str) -> Iterator[Finding]:
-    from stardust_auto.protocol.errors import StardustError
-    from stardust_auto.protocol.session import Session
+    from stardust_auto.errors import StardustError
+    from stardust_auto.session.session import Session
 
     session = Session.acquire(target.servers, app, target.secret, push=False, cache_dir=target.cache_dir)
     try:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.config.diff import changed_paths
-from stardust_auto.config.explain import MASK, Explanation, explain, show
-from stardust_auto.config.overrides import nearest
-from stardust_auto.config.schema import FieldNode, tree_of
+from stardust_auto.config.typed.diff import changed_paths
+from stardust_auto.config.typed.explain import MASK, Explanation, explain, show
+from stardust_auto.config.typed.overrides import nearest
+from stardust_auto.config.typed.schema import FieldNode, tree_of
 from stardust_auto.ctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stardust_auto.config.build import Built
+    from stardust_auto.config.typed.builder import Built
 
 
 @dataclass(frozen=True, slots=True)

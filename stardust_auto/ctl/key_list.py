@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticUndefined
 
-from stardust_auto.config.problems import remote_key
-from stardust_auto.config.schema import FieldNode, tree_of
+from stardust_auto.config.typed.problems import remote_key
+from stardust_auto.config.typed.schema import FieldNode, tree_of
 from stardust_auto.ctl.masking import MASK
 
 if TYPE_CHECKING:

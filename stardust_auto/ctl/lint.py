@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.keys import DELIMITER, normalise
-from stardust_auto.config.schema import FieldNode, tree_of, unknown_keys
+from stardust_auto.config.remote.keys import DELIMITER, normalise
+from stardust_auto.config.typed.schema import FieldNode, tree_of, unknown_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stardust_auto.config.snapshot import RawSnapshot
-    from stardust_auto.config.source import StardustSource
+    from stardust_auto.config.remote.snapshot import RawSnapshot
+    from stardust_auto.config.typed.source import StardustSource
 
 #: Top-level fields and remote keys are told apart by levels, so one underscore cannot be both letter and separator.
 _SINGLE = "_"

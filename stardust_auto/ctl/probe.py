@@ -13,7 +13,7 @@ def agent_facts() -> dict[str, object]:
     import stardust_auto
     from stardust_auto.activation import boot
     from stardust_auto.activation.install import installed
-    from stardust_auto.environment import program_name
+    from stardust_auto.environment.settings import program_name
 
     facts: dict[str, object] = {
         "version": stardust_auto.__version__,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.build import Built, build
-from stardust_auto.config.errors import ConfigError
-from stardust_auto.config.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.config.typed.builder import Built, build
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.target import Target, find_app_target, read_environment
-from stardust_auto.variable import parse_servers
+from stardust_auto.environment.variable import parse_servers
+from stardust_auto.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ class Program:
         """One build from ``raw`` and this environment.
 
         Raises:
-            InvalidSettings: the class refuses the values; all reasons, none with a value.
+            InvalidSettingsError: the class refuses the values; all reasons, none with a value.
             CtlError: the class cannot be built at all.
         """
         # The program's command line is not ours: a class that reads arguments would take stardustctl's.

@@ -6,17 +6,10 @@ from typing import Annotated, Literal
 import typer
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.build import Built
-from stardust_auto.config.errors import InvalidSettings
+from stardust_auto.config.typed.builder import Built
 from stardust_auto.ctl import lint, options
 from stardust_auto.ctl.center import Configuration, open_admin_center, open_center
-from stardust_auto.ctl.config_commands import (
-    Reveal,
-    compare,
-    diff_versions,
-    show_configuration,
-    transition,
-)
+from stardust_auto.ctl.config_commands import Reveal, compare, diff_versions, show_configuration, transition
 from stardust_auto.ctl.effective import changed_leaves, leaf_rows, static_changes
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
@@ -25,6 +18,7 @@ from stardust_auto.ctl.output import complain, count, emit_json, say, show_table
 from stardust_auto.ctl.settings_class import Program, find_program, load_class, with_scope
 from stardust_auto.ctl.target import Target, find_app_target
 from stardust_auto.ctl.watching import watch_keys, watch_program
+from stardust_auto.errors import InvalidSettingsError
 
 Differences = dict[str, tuple[str | None, str | None]]
 
@@ -115,7 +109,7 @@ def examine(program: Program, configuration: Configuration, *, staged: bool) -> 
     hints = list(lint.warnings(program.settings, raw))
     try:
         built = program.build(raw)
-    except InvalidSettings as exc:
+    except InvalidSettingsError as exc:
         found += [" ".join(str(problem).split()) for problem in exc.problems]
     else:
         hints += lint.ignored(built.source)
@@ -128,7 +122,7 @@ def _restarts(program: Program, configuration: Configuration, built: Built[BaseS
     """Fields marked ``Static`` that publishing would change: the running program keeps its value until it is restarted."""
     try:
         before = program.build(program.raw(configuration))
-    except InvalidSettings:
+    except InvalidSettingsError:
         return []
     return [f"{path}: takes effect after a restart" for path in static_changes(before, built)]
 

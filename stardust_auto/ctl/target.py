@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from stardust_auto.ctl.admin import AdminClient
 from stardust_auto.ctl.errors import NotPermittedError, UsageError
-from stardust_auto.environment import AgentSettings
+from stardust_auto.environment.settings import AgentSettings
+from stardust_auto.environment.variable import parse_identity, parse_servers
+from stardust_auto.errors import EnvironmentVariableError
 from stardust_auto.server.local import LocalServer, find_key, read_local_server
-from stardust_auto.variable import SettingError, parse_identity, parse_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def read_environment() -> AgentSettings:
     """The agent's settings of this environment; an unusable variable is :class:`UsageError`."""
     try:
         return AgentSettings.from_environ()
-    except SettingError as exc:
+    except EnvironmentVariableError as exc:
         raise UsageError(str(exc)) from None
 
 

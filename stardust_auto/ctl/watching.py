@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from stardust_auto.config.errors import InvalidSettings
 from stardust_auto.ctl.center import Configuration, open_center
 from stardust_auto.ctl.config_commands import compare, transition
 from stardust_auto.ctl.effective import changed_leaves
 from stardust_auto.ctl.errors import UnreachableError
 from stardust_auto.ctl.masking import masked
 from stardust_auto.ctl.output import complain, console, emit_json_line, plain, say
+from stardust_auto.errors import InvalidSettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic_settings import BaseSettings
 
-    from stardust_auto.config.build import Built
+    from stardust_auto.config.typed.builder import Built
     from stardust_auto.ctl.settings_class import Program
     from stardust_auto.ctl.target import Target
 
@@ -51,7 +51,7 @@ def watch_program(program: Program, interval: float, changes: int | None, *, jso
     for seen, configuration in enumerate(_publications(program.target, interval)):
         try:
             built = program.build(program.raw(configuration))
-        except InvalidSettings as exc:
+        except InvalidSettingsError as exc:
             _tell(configuration, "refused", exc.one_line(), {}, json_output=json_output)
         else:
             word = "watching" if seen == 0 else "accepted"

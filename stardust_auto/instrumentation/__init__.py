@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from stardust_auto.instrumentation.contract import Status
+    from stardust_auto.instrumentation.kit.contract import Status
 
 
 def disable(name: str) -> bool:

@@ -8,8 +8,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.contract import Integration, Status, numbers, version_of
-from stardust_auto.instrumentation.patches import Patches, PatchTable
+from stardust_auto.instrumentation.kit.contract import Integration, Status, numbers, version_of
+from stardust_auto.instrumentation.kit.patches import Patches, PatchTable
 from stardust_auto.instrumentation.targets import TARGETS
 from stardust_auto.tracing.propagation import PropagationRule
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from stardust_auto.environment import AgentSettings
+    from stardust_auto.environment.settings import AgentSettings
     from stardust_auto.tracing.tracer import Tracer
 
 __all__ = ["GROUP", "Integration", "Registry", "Status", "install", "registry"]

@@ -10,15 +10,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.contract import Integration
-from stardust_auto.tracing.context import current_span
+from stardust_auto.instrumentation.kit.contract import Integration
+from stardust_auto.process.context import current_span
 from stardust_auto.tracing.local_trace import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from stardust_auto.instrumentation.patches import Patches
+    from stardust_auto.instrumentation.kit.patches import Patches
 
 _current: Any = current_span.get
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation._http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
-from stardust_auto.instrumentation.contract import Integration
-from stardust_auto.tracing.context import SUPPRESSED, current_span
+from stardust_auto.instrumentation.kit.contract import Integration
+from stardust_auto.instrumentation.kit.http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
+from stardust_auto.process.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from stardust_auto.instrumentation.patches import Patches
+    from stardust_auto.instrumentation.kit.patches import Patches
 
 
 def _urlopen(patches: Patches, plain: Any) -> Any:

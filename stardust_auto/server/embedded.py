@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.process.context import suppressed
+from stardust_auto.process.signals import blocked
 from stardust_auto.server.serving import bind, build, url_of
 from stardust_auto.server.settings import ServerSettings
 from stardust_auto.server.store.store import Store, now_ms
-from stardust_auto.tracing.context import suppressed
-from stardust_auto.tracing.signals import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

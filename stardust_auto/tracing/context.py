@@ -1,16 +1,11 @@
-"""Which span is current. One context variable holds everything, so a traced call reads it once."""
+"""A parent that is not a live span of this process."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stardust_auto.tracing.local_trace import LocalTrace
-    from stardust_auto.tracing.span import Span
 
 
 class SpanContext:
@@ -43,28 +38,3 @@ class SpanContext:
 
     def __repr__(self) -> str:
         return f"SpanContext({self.trace_id!r}, {self.span_id!r}, {self.flag})"
-
-
-class Suppressed:
-    """The type of :data:`SUPPRESSED`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "SUPPRESSED"
-
-
-#: Current while the agent's own traffic runs, and while a client library runs on top of another traced one.
-SUPPRESSED: Final = Suppressed()
-
-current_span: ContextVar[Span | SpanContext | Suppressed | None] = ContextVar("stardust_current_span", default=None)
-
-
-@contextmanager
-def suppressed() -> Iterator[None]:
-    """Nothing that runs inside is recorded."""
-    token = current_span.set(SUPPRESSED)
-    try:
-        yield
-    finally:
-        current_span.reset(token)

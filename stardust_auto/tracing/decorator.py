@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, cast
 
-from stardust_auto.tracing.context import current_span
+from stardust_auto.process.context import current_span
 from stardust_auto.tracing.naming import operation_name
 
 if TYPE_CHECKING:

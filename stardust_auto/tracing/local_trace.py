@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.tracing.context import SUPPRESSED, SpanContext
+from stardust_auto.process.context import SUPPRESSED
+from stardust_auto.tracing.context import SpanContext
 
 if TYPE_CHECKING:
     from stardust_auto.tracing.span import Span

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stardust_auto.tracing.context import SpanContext, Suppressed, current_span
+from stardust_auto.process.context import Suppressed, current_span
 from stardust_auto.tracing.ids import span_hex, trace_hex
 
 if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
+    from stardust_auto.tracing.context import SpanContext
     from stardust_auto.tracing.local_trace import LocalTrace
     from stardust_auto.tracing.tracer import Tracer
 

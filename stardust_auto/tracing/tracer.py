@@ -11,17 +11,18 @@ from _thread import allocate_lock
 from collections import deque
 from typing import TYPE_CHECKING, Any, overload
 
+from stardust_auto.process.context import SUPPRESSED, Suppressed, current_span
+from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.tracing.builder import LONGEST_NS, OperationTotal, Sample, SpanBuilder, TracePolicy
-from stardust_auto.tracing.context import SUPPRESSED, SpanContext, Suppressed, current_span
+from stardust_auto.tracing.context import SpanContext
 from stardust_auto.tracing.decorator import traced
-from stardust_auto.tracing.forksafe import after_fork_in_child
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.local_trace import MOST_EXTRA, MOST_IN_TRACE, LocalTrace, lapsed, trace_of
 from stardust_auto.tracing.naming import MAX_NAMES, operation_name, shared_name
 from stardust_auto.tracing.run_totals import RunTotals
 from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import Span, first_sight
-from stardust_auto.tracing.wildcard import compile_wildcards
+from stardust_auto.wire.wildcards import compile_wildcards
 
 if TYPE_CHECKING:
     from collections.abc import Callable

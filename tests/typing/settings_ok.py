@@ -21,7 +21,7 @@ from stardust_auto import (
     Static,
     live,
 )
-from stardust_auto.config import Explanation, InvalidSettings, MemoryClient, Subscription
+from stardust_auto.config import Explanation, InvalidSettingsError, MemoryClient, Subscription
 
 
 class Database(BaseModel, frozen=True):
@@ -79,7 +79,7 @@ assert_type(config.on_change(lambda s: s.database.host, Listener().changed), Sub
 
 
 @config.on_rejected
-def refused(error: InvalidSettings) -> None: ...
+def refused(error: InvalidSettingsError) -> None: ...
 
 
 async def main() -> None:

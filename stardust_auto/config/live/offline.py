@@ -1,0 +1,54 @@
+"""No center at all, for tests: one map in memory stands for it, whatever server, application and scope a class names."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stardust_auto.config.live.follower import handles
+from stardust_auto.config.remote import shared
+from stardust_auto.config.remote.memory import MemoryClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class OfflineCenter:
+    """The map in memory. When :meth:`publish` returns, everything has happened: validation, swap and callbacks, in this thread."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self.client = MemoryClient(values, app_id="offline")
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What is published."""
+        return dict(self.client.snapshot.values)
+
+    def publish(self, values: Mapping[str, object]) -> bool:
+        """Make ``values`` the whole map. Returns whether every settings class that is in use took it."""
+        accepted = self.client.publish(values)
+        for handle in list(handles):
+            handle.finish_callbacks(self.client)
+        return accepted
+
+    def update(self, values: Mapping[str, object]) -> bool:
+        """:meth:`publish` what there is, with ``values`` on top."""
+        return self.publish({**self.client.snapshot.values, **values})
+
+
+@contextmanager
+def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCenter]:
+    """Within the block every ``live`` handle, also one made at import, and every ``Settings()`` reads a map in memory: no network, no
+    thread, no disk. Handles begin anew at both ends; callbacks that were registered within the block end with it. Handles that were
+    given a client of their own stay with it.
+    """
+    center = OfflineCenter(values or {})
+    before, shared.offline = shared.offline, center.client
+    kept = {handle: handle.start_over() for handle in list(handles) if handle.follows_the_process}
+    try:
+        yield center
+    finally:
+        shared.offline = before
+        for handle in list(handles):
+            if handle.follows_the_process:
+                handle.start_over(kept.get(handle, ()))

@@ -1,0 +1,129 @@
+"""Callbacks run on a thread of their own: a slow one delays neither the swap nor the session's heartbeat.
+
+The thread exists only while there is work. Work is done in order; a failing callback is logged and the others run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stardust_auto.log import logger
+from stardust_auto.process import signals
+from stardust_auto.process.fork import after_fork_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Dispatcher:
+    """An ordered queue of calls with a short-lived daemon thread; ``by_hand`` without one: :meth:`drain` then runs them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.by_hand = False
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        self._condition = threading.Condition()
+        self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, function: Callable[..., object], *args: Any) -> None:
+        """Run ``function(*args)`` soon. Without a thread (the interpreter ends, or threads are off) it runs here."""
+        with self._condition:
+            self._jobs.append((function, args))
+            if self.by_hand or self._thread is not None or self._start():
+                return
+        self._work()
+
+    def _start(self) -> bool:
+        self._thread = threading.Thread(target=self._work_for_program, name=self._name, daemon=True)
+        try:
+            with signals.blocked():
+                self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        return True
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until everything submitted so far has run."""
+        if self._thread is threading.current_thread():
+            return False
+        if self.by_hand:
+            self._work()
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._jobs and self._thread is None, timeout)
+
+    def _work_for_program(self) -> None:
+        with signals.as_in_program():
+            self._work()
+
+    def _work(self) -> None:
+        finished = False
+        try:
+            while True:
+                with self._condition:
+                    if not self._jobs:
+                        self._thread = None
+                        finished = True
+                        self._condition.notify_all()
+                        return
+                    function, args = self._jobs.popleft()
+                call_isolated(function, *args)
+        finally:
+            if not finished:  # a BaseException ends this thread, not the queue
+                with self._condition:
+                    self._thread = None
+                    if not self._jobs or not self._start():
+                        self._condition.notify_all()
+
+
+def call_isolated(function: Callable[..., object], *args: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Call a plain or async function. An ``Exception`` is logged by type and place, without values; the rest goes up."""
+    try:
+        result = function(*args)
+        if inspect.isawaitable(result):
+            _run_async(result, loop, function)
+    except Exception as error:  # noqa: BLE001 - the caller's code may fail in any way, the next callback still runs
+        log_failure(function, error)
+
+
+def _run_async(result: Any, loop: asyncio.AbstractEventLoop | None, function: Callable[..., object]) -> None:
+    async def wait() -> None:
+        try:
+            await result
+        except Exception as error:  # noqa: BLE001 - as above
+            log_failure(function, error)
+
+    waiter = wait()
+    if loop is None:
+        try:
+            loop = asyncio.get_running_loop()  # where there is no thread for callbacks, this may be inside of one
+        except RuntimeError:
+            asyncio.run(waiter)
+            return
+    try:
+        asyncio.run_coroutine_threadsafe(waiter, loop)
+    except RuntimeError:
+        waiter.close()
+        if inspect.iscoroutine(result):
+            result.close()
+        logger.warning("callback %s dropped: its event loop is closed", name_of(function))
+
+
+def name_of(function: Callable[..., object]) -> str:
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+
+
+def log_failure(function: Callable[..., object], error: BaseException) -> None:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+    logger.error("configuration callback %s failed with %s%s", name_of(function), type(error).__name__, place)

@@ -1,0 +1,155 @@
+"""Issued credentials, kept for the next start (protocol.md §2.2): 0600, one file per server and application."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import stat
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stardust_auto.process.clock import monotonic
+from stardust_auto.wire.proof import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stardust_auto.transport.servers import Server
+
+logger = logging.getLogger("stardust_auto")
+_LIMIT: Final = 4096
+#: Seconds between two looks at a lock that somebody else holds.
+_LOOK: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an application logs in with."""
+
+    app_id: str
+    secret: Secret | None
+
+
+class CredentialStore:
+    """The file of one server and application. Never raises: without a usable folder nothing is kept, and that is said once."""
+
+    def __init__(self, folder: str | None, server: Server, app_id: str) -> None:
+        self._folder = folder
+        self._key = f"{server.url.lower()}|{app_id.lower()}"
+        self._complained = False
+
+    @property
+    def path(self) -> str:
+        """Where the credentials are."""
+        folder = self._folder
+        if folder is None:
+            import platformdirs
+
+            folder = self._folder = platformdirs.user_cache_dir("stardust-auto", appauthor=False)
+        return os.path.join(folder, f"credentials-{hashlib.sha256(self._key.encode()).hexdigest()[:20]}.json")
+
+    @contextmanager
+    def turn(self, seconds: float) -> Iterator[None]:
+        """One process at a time, waiting at most ``seconds``; without a folder that can be locked, all at once."""
+        handle = self._lock(seconds)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                _unlock(handle)
+
+    def _lock(self, seconds: float) -> int | None:
+        if sys.platform == "win32":
+            return None
+        import fcntl
+
+        patience = threading.Event()  # time.sleep may be a mock of the program's
+        deadline = monotonic() + seconds
+        folder = os.path.dirname(self.path)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None  # nothing can be kept there either, which is said then
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except BlockingIOError:
+                if monotonic() >= deadline:
+                    break
+                patience.wait(_LOOK)
+            except OSError:
+                break
+        os.close(handle)
+        return None  # a login that may be refused is better than none
+
+    def load(self) -> Credentials | None:
+        """What was saved, unless another user could have written or read it."""
+        try:
+            # O_NOFOLLOW: a link that somebody else put there is not ours.
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+            with os.fdopen(handle, "rb") as file:
+                state = os.fstat(handle)
+                if os.name == "posix" and (state.st_uid != os.geteuid() or stat.S_IMODE(state.st_mode) & 0o077):
+                    return None
+                saved = json.loads(file.read(_LIMIT))
+            if saved["key"] != self._key:
+                return None
+            return Credentials(str(saved["app_id"]), Secret(str(saved["secret"])))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._complain("read", error)
+            return None
+
+    def save(self, credentials: Credentials) -> bool:
+        """Replace the file at once or not at all."""
+        if credentials.secret is None:
+            return False
+        content = {"key": self._key, "app_id": credentials.app_id, "secret": credentials.secret.reveal()}
+        import tempfile
+
+        temporary = None
+        try:
+            path = self.path
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".credentials-", dir=os.path.dirname(path))  # mode 0600
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+            os.replace(temporary, path)
+        except OSError as error:
+            self._complain("keep", error)
+            if temporary is not None and os.path.exists(temporary):
+                os.unlink(temporary)
+            return False
+        return True
+
+    def forget(self) -> None:
+        """Remove what a server refused."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._complain("remove", error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            logger.warning("stardust: cannot %s issued credentials in %s: %s", what, os.path.dirname(self.path), reason)
+
+
+def _unlock(handle: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        # In so many words: a child that was forked meanwhile has the descriptor, too, and would keep the lock.
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
