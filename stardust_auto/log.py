@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
+#: The logger of the package. All others are its children, so an application sets one level and one handler.
 logger = logging.getLogger("stardust_auto")
+
+#: ``extra=`` of a line that says how the connection with the server stands; such a line is not reported to that server.
+STATE: Final = {"stardust_state": True}
+
+
+def get_logger(module: str) -> logging.Logger:
+    """The logger of a module: ``get_logger(__name__)``. Its name is the prefix of its lines; no text repeats it.
+
+    Levels: INFO a change for the better, WARNING one for the worse or data lost, ERROR refused settings, DEBUG the rest.
+    """
+    return logging.getLogger(module)
 
 
 def tell(level: int, message: str, *args: object) -> None:

@@ -8,7 +8,7 @@ there, too; so they are kept where it does not look.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,3 +27,32 @@ def perf_counter_ns(*, _clock: Callable[[], int] = time.perf_counter_ns) -> int:
 def wall_time(*, _clock: Callable[[], float] = time.time) -> float:
     """``time.time()``."""
     return _clock()
+
+
+class Clock:
+    """The time of the system. Everything below the agent is handed a clock and asks nothing else for the time.
+
+    A test hands over a clock that moves only when told (``stardust_auto.testing``).
+    """
+
+    __slots__ = ()
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of a clock that never goes back; its zero means nothing."""
+        return perf_counter_ns()
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+        return int(wall_time() * 1_000_000_000)
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back; its zero means nothing."""
+        return monotonic()
+
+    def wall(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        return wall_time()
+
+
+#: The clock of a program that is not under test.
+SYSTEM_CLOCK: Final = Clock()

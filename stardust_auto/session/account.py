@@ -6,9 +6,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from stardust_auto.privacy import Secret
 from stardust_auto.session.credentials import Credentials, CredentialStore
 from stardust_auto.wire.messages import LoginReply, LoginRequest
-from stardust_auto.wire.proof import Secret, salted_md5
+from stardust_auto.wire.proof import salted_md5
 from stardust_auto.wire.text import clean_id, dotted_version
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.privacy import Secret
 from stardust_auto.process import jitter
 from stardust_auto.process.clock import monotonic, wall_time
 from stardust_auto.session.log_events import STATE
 from stardust_auto.wire.messages import LoginReply, PingReply
-from stardust_auto.wire.proof import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

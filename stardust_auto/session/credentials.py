@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stardust_auto.privacy import Secret
 from stardust_auto.process.clock import monotonic
-from stardust_auto.wire.proof import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

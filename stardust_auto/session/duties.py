@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from stardust_auto.privacy import Secret
     from stardust_auto.process.background import Worker
     from stardust_auto.session.connection import Connection
     from stardust_auto.session.push import Push
     from stardust_auto.session.session import Session
     from stardust_auto.wire.messages import Command, CommandReply
-    from stardust_auto.wire.proof import Secret
 
 logger = logging.getLogger("stardust_auto")
 

@@ -6,8 +6,8 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from stardust_auto.privacy import scrub
 from stardust_auto.process.clock import monotonic
-from stardust_auto.wire.proof import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,7 +30,7 @@ from stardust_auto.wire.messages import Command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stardust_auto.wire.proof import Secret
+    from stardust_auto.privacy import Secret
 
 logger = logging.getLogger("stardust_auto")
 # websockets writes whole requests, with their Authorization header, at DEBUG level: to nobody.

@@ -23,9 +23,9 @@ from stardust_auto.transport.servers import ServerList
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from stardust_auto.privacy import Secret
     from stardust_auto.session.services import ServiceRegistry
     from stardust_auto.wire.messages import Command
-    from stardust_auto.wire.proof import Secret
 
 logger = logging.getLogger("stardust_auto")
 # Lines of ours are for those who configured logging; without this, logging would print warnings on stderr by itself.

@@ -19,12 +19,12 @@ import requests
 import urllib3
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.privacy import Secret, scrub
 from stardust_auto.process.clock import monotonic, wall_time
 from stardust_auto.process.context import suppressed
 from stardust_auto.transport.adapter import Adapter, environment_settings, prepare
 from stardust_auto.transport.pool import CONNECTIONS, EXCHANGE, Exchange, Timeout
 from stardust_auto.wire.envelope import problem_text, read_envelope
-from stardust_auto.wire.proof import Secret, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -126,9 +126,9 @@ def _output(result: Any, process: Any, *_: object, **__: object) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from stardust_auto.privacy import Secret
     from stardust_auto.server.store.apps import Apps
     from stardust_auto.server.store.store import Store
-    from stardust_auto.wire.proof import Secret
 
     _watch(Secret, "__init__", lambda _none, _self, value: guard.plant(value))
     _watch(Apps, "_issue", lambda issued, *_: guard.plant(issued, issued=True))

@@ -16,10 +16,10 @@ import pytest
 import websockets.sync.server
 from _kit.ports import reserved_port
 
+from stardust_auto.privacy import Secret
 from stardust_auto.process.background import Worker
 from stardust_auto.session.push import Push
 from stardust_auto.session.session import Session
-from stardust_auto.wire.proof import Secret
 
 if TYPE_CHECKING:
     from _kit.faulty_server import FaultyServer

@@ -17,9 +17,9 @@ from _kit.faulty_server import FaultyServer, Handler
 from _kit.ports import reserved_port
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.privacy import Secret
 from stardust_auto.transport.http import MAX_BODY, Request, Transport, explain
 from stardust_auto.transport.servers import Server, ServerList
-from stardust_auto.wire.proof import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stardust_auto.privacy import Secret, scrub
 from stardust_auto.wire.fields import camel
 from stardust_auto.wire.messages import AppInfo, ConfigReply, Event, LoginRequest, PingReply
-from stardust_auto.wire.proof import Secret, salted_md5, scrub, verify_salted
+from stardust_auto.wire.proof import salted_md5, verify_salted
 from stardust_auto.wire.text import clean_id, clean_text, cut_utf16, dotted_version, int32, int64
 from stardust_auto.wire.traces import TraceReply, write_builder, write_sample
 
