@@ -86,20 +86,8 @@ def install(settings: AgentSettings) -> None:
 def prepare(settings: AgentSettings) -> None:
     """Write our log to stderr, if ``STARDUST_LOG_LEVEL`` asks for it, and be ready for the summary."""
     if settings.log_level:
-        write_log(settings.log_level)
+        from stardust_auto.log import log_to_stderr
+
+        log_to_stderr(settings.log_level)
     if boot.summary_wanted():
         agent(settings).life.begin()
-
-
-def write_log(level: str) -> None:
-    """Send the logger ``stardust_auto`` to stderr from ``level`` on, once, and nowhere else."""
-    import logging
-
-    logger = logging.getLogger("stardust_auto")
-    if not any(getattr(handler, "stardust", False) for handler in logger.handlers):
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("stardust-auto: %(levelname)s %(name)s [%(process)d] %(message)s"))
-        handler.stardust = True  # type: ignore[attr-defined] # the mark by which we find it again
-        logger.addHandler(handler)
-        logger.propagate = False
-    logger.setLevel(level.upper())

@@ -199,11 +199,11 @@ class Channel:
 
     def _could_not_start(self, error: Exception) -> None:
         """Perhaps only for now, as where the program makes errors of all warnings: a later call tries again, less and less often."""
-        import logging
-
         self._failures += 1
         if self._failures == 1:
-            logging.getLogger("stardust_auto").warning("stardust: cannot start: %s: %s", type(error).__name__, error)
+            from stardust_auto.log import get_logger
+
+            get_logger(__name__).warning("cannot start: %s: %s", type(error).__name__, error)
         self._started = False
         self.tracer.expect_first_record()
 
@@ -264,10 +264,10 @@ class Channel:
         lost = reporter.counts.queued if reporter is not None else 0
         if not arrived:
             lost += sum(builder.total for builder in self.tracer.take())
-        logging = sys.modules.get("logging")
-        logger = logging.getLogger("stardust_auto") if lost and logging is not None else None
-        if logger is not None and logger.hasHandlers():  # without any, logging would print it by itself
-            logger.warning("stardust: the process ends with %d calls that are not reported", lost)
+        if lost and "logging" in sys.modules:
+            from stardust_auto.log import get_logger
+
+            get_logger(__name__).warning("the process ends with %d calls that are not reported", lost)
 
     def stop(self, timeout: float = EXIT_BUDGET) -> bool:
         """Report, and log out unless others use the session, within ``timeout`` seconds."""
@@ -304,9 +304,9 @@ def take_originals(library: str) -> None:
     try:
         import_module(ORIGINALS[library])
     except Exception as error:  # noqa: BLE001 - a library that is broken, or a stand-in of the program's own
-        import logging
+        from stardust_auto.log import get_logger
 
-        logging.getLogger("stardust_auto").debug("stardust: %s cannot be used: %s", library, error)
+        get_logger(__name__).debug("%s cannot be used: %s", library, error)
 
 
 _default: Channel | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import secrets
 import threading
 from collections import Counter, deque
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
+from stardust_auto.log import get_logger
 from stardust_auto.process.clock import monotonic, wall_time
 from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.wire.text import clean_id, clean_text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stardust_auto.tracing.builder import TracePolicy
     from stardust_auto.wire.traces import BuilderLike, SampleLike
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 #: Seconds from the first span of a process to its first report.
 FIRST_FLUSH: Final = 5.0
@@ -288,7 +288,7 @@ class Reporter:
     def _say_once(self, topic: str, text: str) -> None:
         if topic not in self._said:
             self._said.add(topic)
-            logger.warning("stardust: %s", text)
+            logger.warning("%s", text)
 
     def _drop_too_old(self, batch: _Batch, parts: list[str]) -> list[tuple[_Entry, str]]:
         now = int(wall_time() * 1000) + self._session.clock_offset_ms

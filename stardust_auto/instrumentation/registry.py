@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.contract import Integration, Status, numbers, version_of
 from stardust_auto.instrumentation.kit.patches import Patches, PatchTable
 from stardust_auto.instrumentation.targets import TARGETS
+from stardust_auto.log import get_logger
 from stardust_auto.tracing.propagation import PropagationRule
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["GROUP", "Integration", "Registry", "Status", "install", "registry"]
 
 #: Entry-point group of integrations in other distributions: name = target module, value = an :class:`Integration`.
 GROUP = "stardust_auto.instrumentation"
-_log = logging.getLogger("stardust_auto")
+_log = get_logger(__name__)
 
 
 class Registry:

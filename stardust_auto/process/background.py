@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextvars
 import heapq
-import logging
 import selectors
 import sys
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
+from stardust_auto.log import get_logger
 from stardust_auto.process import signals
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.context import SUPPRESSED, current_span
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 THREAD_NAME: Final = "stardust"
 #: A task that raised is tried again after this many seconds.
@@ -199,7 +199,7 @@ class Worker:
             fault = (task.name, type(error))
             if fault not in self._faulted:
                 self._faulted.add(fault)
-                logger.warning("stardust: %s failed: %s: %s", task.name, type(error).__name__, error)
+                logger.warning("%s failed: %s: %s", task.name, type(error).__name__, error)
         if delay is not None:
             self.schedule(task, max(0.0, delay), sooner=True)
 
@@ -208,7 +208,7 @@ class Worker:
         try:
             self._loop(thread, reader)
         except Exception as error:  # noqa: BLE001 - a traceback on the application's stderr would be the only other outcome
-            logger.warning("stardust: the background thread ends: %s: %s", type(error).__name__, error)
+            logger.warning("the background thread ends: %s: %s", type(error).__name__, error)
         finally:
             reader.close()
 

@@ -11,12 +11,14 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.log import logger
+from stardust_auto.log import get_logger
 from stardust_auto.process import signals
 from stardust_auto.process.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = get_logger(__name__)
 
 
 class Dispatcher:

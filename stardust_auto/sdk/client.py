@@ -40,8 +40,10 @@ def _read_settings(server: str | Sequence[str] | None, **overrides: Any) -> Agen
     if settings.problems and default_channel() is None:  # else the agent has said it
         import logging
 
+        from stardust_auto.log import get_logger, tell
+
         for problem in settings.problems:
-            logging.getLogger("stardust_auto").warning("stardust: %s", problem)
+            tell(get_logger(__name__), logging.WARNING, "%s", problem)
     return settings
 
 

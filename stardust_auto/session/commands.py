@@ -7,11 +7,11 @@ import heapq
 import inspect
 import itertools
 import json
-import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.errors import ApiError
+from stardust_auto.log import get_logger
 from stardust_auto.process.signals import as_in_program
 from stardust_auto.wire.messages import Command, CommandReply, CommandStatus
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 #: How long the id of a command is remembered, in seconds: the server repeats it with each Ping until it is answered.
 REMEMBER: Final = 3600.0
@@ -140,7 +140,7 @@ class CommandRunner:
         if isinstance(error, ApiError):
             self._answer(command, CommandStatus.CANCELLED if error.code == 400 else CommandStatus.ERROR, error.message)
             return
-        logger.warning("stardust: command %s failed: %s: %s", command.command, type(error).__name__, error)
+        logger.warning("command %s failed: %s: %s", command.command, type(error).__name__, error)
         self._answer(command, CommandStatus.ERROR, f"{type(error).__name__}: {error}")
 
     def _answer(self, command: Command, status: CommandStatus, data: str) -> None:

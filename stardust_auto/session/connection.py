@@ -6,17 +6,16 @@ Knows when to log in again, when to wait, and says each change of state once in 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.log import STATE, get_logger
 from stardust_auto.privacy import Secret
 from stardust_auto.process import jitter
 from stardust_auto.process.clock import monotonic, wall_time
-from stardust_auto.session.log_events import STATE
 from stardust_auto.wire.messages import LoginReply, PingReply
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from stardust_auto.transport.servers import ServerList
     from stardust_auto.wire.messages import Command
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 #: Seconds for one call, as the platform's own client has it (protocol.md §8.3).
 CALL_TIMEOUT: Final = 15.0
@@ -365,22 +364,20 @@ class Connection:
         if state is before:
             if state is State.ONLINE and server != self._announced_server:
                 self._announced_server = server
-                logger.info("stardust: now using %s", server)
+                logger.info("now using %s", server)
             return
         since, self._changed = self._changed, self._clock()
         if state is State.ONLINE:
             self._announced_server = server
             if before is State.NEW:
-                logger.info("stardust: connected to %s as %s (%s)", server, self.account.app_id, self.account.client_id)
+                logger.info("connected to %s as %s (%s)", server, self.account.app_id, self.account.client_id)
             else:
-                logger.info("stardust: %s is back after %.0f s", server, self._changed - since)
+                logger.info("%s is back after %.0f s", server, self._changed - since)
             self.on_online(before is not State.NEW)
         elif state is State.LOST:
-            logger.warning(
-                "stardust: %s cannot be reached: %s; trying again in the background", server, detail, extra=STATE
-            )
+            logger.warning("%s cannot be reached: %s; trying again in the background", server, detail, extra=STATE)
         elif state is State.REFUSED:
-            logger.warning("stardust: %s refuses application %s: %s", server, self.account.app_id, detail, extra=STATE)
+            logger.warning("%s refuses application %s: %s", server, self.account.app_id, detail, extra=STATE)
 
     def _clock_deadline(self, timeout: float) -> float:
         deadline = self._clock() + timeout

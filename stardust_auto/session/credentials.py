@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import stat
 import sys
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stardust_auto.log import get_logger
 from stardust_auto.privacy import Secret
 from stardust_auto.process.clock import monotonic
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.transport.servers import Server
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 _LIMIT: Final = 4096
 #: Seconds between two looks at a lock that somebody else holds.
 _LOOK: Final = 0.02
@@ -143,7 +143,7 @@ class CredentialStore:
         if not self._complained:
             self._complained = True
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-            logger.warning("stardust: cannot %s issued credentials in %s: %s", what, os.path.dirname(self.path), reason)
+            logger.warning("cannot %s issued credentials in %s: %s", what, os.path.dirname(self.path), reason)
 
 
 def _unlock(handle: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.errors import StardustError, UnavailableError
+from stardust_auto.log import get_logger
 from stardust_auto.process.clock import monotonic
 from stardust_auto.session.commands import CommandRunner
 from stardust_auto.wire.messages import Event
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stardust_auto.session.session import Session
     from stardust_auto.wire.messages import Command, CommandReply
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 _MAX_WAITING: Final = 1000
 _MAX_REPLIES: Final = 100
@@ -68,7 +68,7 @@ class Heartbeat:
             if reset and self._take_other_identity():
                 connection.beat()
         except StardustError as error:
-            logger.debug("stardust: heartbeat: %s", error)
+            logger.debug("heartbeat: %s", error)
             return max(0.1, connection.wait)
         if suspicious:
             self._session.wake_push()
@@ -86,7 +86,7 @@ class Heartbeat:
         before = self._connection.account.client_id
         self._connection.use_other_identity()
         after = self._connection.account.client_id
-        logger.warning("stardust: another instance uses the identity %s; this one is %s now", before, after)
+        logger.warning("another instance uses the identity %s; this one is %s now", before, after)
         return True
 
 
@@ -126,7 +126,7 @@ class Desk:
         try:
             self._send()
         except UnavailableError as error:
-            logger.debug("stardust: answers wait: %s", error)  # the session wakes this task when it is back
+            logger.debug("answers wait: %s", error)  # the session wakes this task when it is back
         return delay
 
     def finish(self, deadline: float) -> None:
@@ -139,7 +139,7 @@ class Desk:
             except UnavailableError:
                 raise
             except StardustError as error:
-                logger.debug("stardust: the answer to a command was refused: %s", error)
+                logger.debug("the answer to a command was refused: %s", error)
             self._replies.popleft()
         if self._events and self._connection.online:
             events = [self._events.popleft() for _ in range(len(self._events))]
@@ -150,7 +150,7 @@ class Desk:
                     self._events.extendleft(reversed(events))
                 raise
             except StardustError as error:
-                logger.debug("stardust: events were refused: %s", error)
+                logger.debug("events were refused: %s", error)
 
     def _queue_reply(self, reply: CommandReply) -> None:
         self._replies.append(reply)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 INTERVAL: Final = 3600.0
 LIMIT: Final = 20
 _REMARK: Final = 500
-#: For ``extra=`` of log lines about the state of the connection: they are the server's own business.
-STATE: Final = {"stardust_state": True}
 
 
 class ErrorEvents(logging.NullHandler):
@@ -40,7 +38,7 @@ class ErrorEvents(logging.NullHandler):
         if session is None or record.levelno < logging.WARNING or hasattr(record, "stardust_state"):
             return False
         now = self._clock()
-        kind = f"{record.module}:{record.msg}"[:_REMARK]
+        kind = f"{record.name}:{record.msg}"[:_REMARK]
         if now - self._told.get(kind, float("-inf")) < INTERVAL:
             return False
         self._told = {kind: when for kind, when in self._told.items() if now - when < INTERVAL}
@@ -51,5 +49,5 @@ class ErrorEvents(logging.NullHandler):
             text = " ".join(record.getMessage().split())
         except (TypeError, ValueError):
             text = str(record.msg)
-        session.post_event("error", f"stardust_auto.{record.module}", scrub(text, session.secrets)[:_REMARK])
+        session.post_event("error", record.name, scrub(text, session.secrets)[:_REMARK])
         return True

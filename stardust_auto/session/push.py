@@ -22,6 +22,7 @@ from websockets.http11 import Response
 from websockets.protocol import State as SocketState
 from websockets.uri import parse_uri
 
+from stardust_auto.log import get_logger
 from stardust_auto.process import jitter
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.sockets import open_socket
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.privacy import Secret
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 # websockets writes whole requests, with their Authorization header, at DEBUG level: to nobody.
 _nobody: Final = logging.Logger("nobody", logging.CRITICAL + 1)  # noqa: LOG001 - not in the tree, so no handler ever gets it
 
@@ -283,12 +284,12 @@ class Push:
         elif loss is Loss.UNSUPPORTED:
             delay = _UNSUPPORTED
             if self._announced is not loss:
-                logger.warning("stardust: no push from this server; commands and settings come with the polls")
+                logger.warning("no push from this server; commands and settings come with the polls")
         else:
             self._failures += 1
             delay = max(0.2, self._uniform(0.0, min(_BACKOFF_LIMIT, _BACKOFF_FIRST * 2 ** min(self._failures, 8))))
         self._announced = loss
-        logger.debug("stardust: push socket %s %s", loss.value, detail)
+        logger.debug("push socket %s %s", loss.value, detail)
         self._not_before = self._clock() + delay
         self._host.push_lost(reset=was_open and loss is Loss.RESET)
 

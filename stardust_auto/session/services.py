@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
+from stardust_auto.log import get_logger
 from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.wire.messages import ServiceInstance, ServiceQuery, ServiceRegistration
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Instances = tuple[ServiceInstance, ...]
     Listener = Callable[[Instances], object]
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 
 #: A registration that is not repeated for five minutes is switched off by the server, in seconds.
 _LONGEST_PERIOD: Final = 120.0
@@ -128,7 +128,7 @@ class ServiceRegistry:
         try:
             self._repeat()
         except UnavailableError as error:
-            logger.debug("stardust: registry: %s", error)  # the session wakes this task when the server is back
+            logger.debug("registry: %s", error)  # the session wakes this task when the server is back
         return min(_LONGEST_PERIOD, float(self._session.period))
 
     def _repeat(self) -> None:
@@ -161,7 +161,7 @@ class ServiceRegistry:
         except StardustError as error:
             if self._complaints.get(name) != str(error):
                 self._complaints[name] = str(error)
-                logger.warning("stardust: the registry refuses service %s: %s", name, error)
+                logger.warning("the registry refuses service %s: %s", name, error)
         else:
             self._complaints.pop(name, None)
 
@@ -172,7 +172,7 @@ class ServiceRegistry:
         try:
             self._send_withdrawals()
         except UnavailableError as error:
-            logger.debug("stardust: registry: %s", error)
+            logger.debug("registry: %s", error)
             self._leaving.clear()
 
     def _begin(self) -> None:
@@ -203,4 +203,4 @@ class ServiceRegistry:
         try:
             listener(instances)
         except Exception as error:  # noqa: BLE001 - a listener of the application may raise anything
-            logger.warning("stardust: a listener of services failed: %s: %s", type(error).__name__, error)
+            logger.warning("a listener of services failed: %s: %s", type(error).__name__, error)

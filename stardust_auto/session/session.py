@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stardust_auto.errors import StardustError
+from stardust_auto.log import get_logger, package_logger
 from stardust_auto.process.background import Task, Worker, process_worker
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.context import suppressed
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from stardust_auto.session.services import ServiceRegistry
     from stardust_auto.wire.messages import Command
 
-logger = logging.getLogger("stardust_auto")
+logger = get_logger(__name__)
 # Lines of ours are for those who configured logging; without this, logging would print warnings on stderr by itself.
-logger.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ class Session:
         self._started = True
         if self._connection.state is State.STOPPED:
             self._start_over()
-        logger.addHandler(self._errors)
+        package_logger.addHandler(self._errors)
         self._worker.add(self._heartbeat)
         self._worker.add(self._desk)
         if self._push is not None:
@@ -275,7 +274,7 @@ class Session:
         else:  # the thread hangs in a call: it closes the rest itself when the call's deadline has passed
             self._connection.deadline = deadline
             self._connection.state = State.STOPPED
-        logger.removeHandler(self._errors)
+        package_logger.removeHandler(self._errors)
         self._started = False
         return done
 
@@ -391,7 +390,7 @@ class Session:
             try:
                 task.finish(deadline)
             except Exception as error:  # noqa: BLE001 - one task at fault must not keep the others from finishing
-                logger.warning("stardust: %s could not finish: %s", task.name, error)
+                logger.warning("%s could not finish: %s", task.name, error)
         if self._push is not None:
             self._push.finish(deadline)
         try:
@@ -400,7 +399,7 @@ class Session:
                 self._desk.run()
                 self._connection.logout(reason)
         except StardustError as error:
-            logger.debug("stardust: no good-bye: %s", error)
+            logger.debug("no good-bye: %s", error)
 
 
 # Also where there is no session yet: another thread may be making the first one.

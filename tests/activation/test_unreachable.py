@@ -91,7 +91,7 @@ def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: st
         assert [total(name) for name in ("down", "up", "away")] == [5, 5, 5]
     # One line for each change of state: away, there, away, there.
     assert len(lines) == 4, lines
-    assert all(line.startswith("stardust_auto ") for line in lines)
+    assert all(line.startswith("stardust_auto.") for line in lines)
 
 
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
@@ -103,7 +103,7 @@ def test_what_the_end_takes_with_it_is_said_to_those_who_log(
     code = "import logging; logging.basicConfig(format='%(message)s', level='WARNING'); queries('one')"
     done = run([LAUNCHER, "--server", url, "--app", "life", python, "-c", QUERIES + code])
     lines = [line for line in done.stderr.splitlines() if "the process ends" in line]
-    assert lines == ["stardust: the process ends with 5 calls that are not reported"]
+    assert lines == ["the process ends with 5 calls that are not reported"]
     assert (done.stdout, done.returncode) == ("", 0)
 
 

@@ -623,7 +623,7 @@ def test_settings_alone_waits_for_a_dead_server_once(monkeypatch: pytest.MonkeyP
         ("", "settings Number v2 refused, keeping v1: n from "),
         (
             "logging.basicConfig(format='LOG %(levelname)s %(name)s %(message)s')",
-            "LOG ERROR stardust_auto settings Number v2 refused",
+            "LOG ERROR stardust_auto.config.live.holder settings Number v2 refused",
         ),
         ("logging.getLogger('stardust_auto').propagate = False", ""),
         ("logging.getLogger('stardust_auto').setLevel(100)", ""),

@@ -111,7 +111,7 @@ def test_a_task_at_fault_is_logged_once_and_tried_again(clock: Clock, caplog: py
             worker.run_due()
             clock.now += 60
     assert task.times == [1000, 1060, 1120]
-    assert caplog.messages == ["stardust: ticker failed: ValueError: no"]
+    assert caplog.messages == ["ticker failed: ValueError: no"]
 
 
 def test_removed_tasks_do_not_run(clock: Clock) -> None:

@@ -46,8 +46,8 @@ def test_an_error_of_ours_arrives_with_the_start_and_the_stop(server: FaultyServ
     server.wait_for("app/postevents", 3)
     session.stop()
     assert [(event["Name"], event["Remark"]) for event in events(server)] == [
-        ("stardust_auto.background", "stardust: broken failed: ZeroDivisionError: *** is in here and a second line"),
-        ("stardust_auto.test_log_events", "integration redis failed 5 times and is now off: x"),
+        ("stardust_auto.process.background", "broken failed: ZeroDivisionError: *** is in here and a second line"),
+        ("stardust_auto.instrumentation", "integration redis failed 5 times and is now off: x"),
     ]
     assert [
         event["Name"] for call in server.of("app/postevents") for event in call.body if event["Type"] == "info"
@@ -102,7 +102,7 @@ def test_a_line_for_those_without_logging_stays_on_stderr(
     session = new_session(server.url)
     session.start()
     server.wait_for("app/postevents")
-    tell(logging.WARNING, "update refused: %s", "pool")
+    tell(instrumentation, logging.WARNING, "update refused: %s", "pool")
     server.wait_for("app/postevents", 2)
     session.stop()
     assert [event["Remark"] for event in events(server)] == ["update refused: pool"]

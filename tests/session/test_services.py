@@ -168,9 +168,7 @@ def test_one_service_that_is_refused_does_not_stop_the_others(
     assert {call.body["ServiceName"] for call in server.of("app/registerservice")} == {"disabled", "shop"}
     session.stop()
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert lines == [
-        f"stardust: the registry refuses service {name}: code 403: disabled" for name in ("disabled", "watched")
-    ]
+    assert lines == [f"the registry refuses service {name}: code 403: disabled" for name in ("disabled", "watched")]
 
 
 @pytest.mark.usefixtures("instances")

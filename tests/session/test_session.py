@@ -385,7 +385,7 @@ def test_one_line_for_each_change_of_state(tmp_path: Path, caplog: pytest.LogCap
         server.answers.clear()
         beats(1)
     beats(3)
-    assert [(record.levelname, record.getMessage().partition(": ")[2]) for record in caplog.records] == [
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (
             "WARNING",
             f"http://127.0.0.1:{port} cannot be reached: Connection refused; trying again in the background",

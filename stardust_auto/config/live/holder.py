@@ -16,13 +16,15 @@ from stardust_auto.config.typed.diff import carry_factories, changed_names, chan
 from stardust_auto.config.typed.overrides import apply_overrides, keep_values
 from stardust_auto.config.typed.schema import tree_of, unknown_keys
 from stardust_auto.errors import InvalidSettingsError, Problem
-from stardust_auto.log import logger, tell
+from stardust_auto.log import get_logger, tell
 from stardust_auto.process.clock import perf_counter_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from stardust_auto.config.remote.snapshot import RawSnapshot
+
+logger = get_logger(__name__)
 
 T = TypeVar("T", bound=BaseSettings)
 _MOST_NAMES = 5
@@ -146,7 +148,7 @@ class SnapshotHolder(Generic[T]):
         self.rejected = (raw.version, raw.content_hash)
         self.rejection = error.with_traceback(None)  # its frames hold states, and it is kept
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
-        tell(logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
+        tell(logger, logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
         paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))
         self._emit(raw, paths, start or perf_counter_ns(), accepted=False)
 

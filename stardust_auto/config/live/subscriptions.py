@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stardust_auto.config.live.paths import PathPattern
 from stardust_auto.config.typed.diff import same
-from stardust_auto.log import logger
+from stardust_auto.log import get_logger
 from stardust_auto.process.dispatch import call_isolated, log_failure, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
-from stardust_auto.log import logger
+from stardust_auto.log import get_logger
+
+logger = get_logger(__name__)
 
 SCHEMA = 1
 _LARGEST = 32 * 1024 * 1024

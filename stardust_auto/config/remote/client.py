@@ -14,7 +14,7 @@ from stardust_auto.config.remote.schedule import Schedule
 from stardust_auto.config.remote.snapshot import WORKER_ID, RawSnapshot, make_snapshot
 from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
-from stardust_auto.log import logger
+from stardust_auto.log import get_logger
 from stardust_auto.process.background import process_worker
 from stardust_auto.process.clock import monotonic, perf_counter_ns, wall_time
 from stardust_auto.process.dispatch import Dispatcher
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from stardust_auto.config.remote.feed import FeedState, Listener
     from stardust_auto.environment.settings import AgentSettings
     from stardust_auto.session.session import Session
+
+logger = get_logger(__name__)
 
 FULL_INTERVAL = 300.0
 _INTERRUPTED_AFTER = 3

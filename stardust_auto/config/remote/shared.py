@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stardust_auto.config.remote.snapshot import EMPTY, RawSnapshot
 from stardust_auto.errors import ConfigUnavailableError
-from stardust_auto.log import logger, tell
+from stardust_auto.log import get_logger, tell
 from stardust_auto.process.clock import monotonic
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stardust_auto.config.remote.feed import Feed
     from stardust_auto.config.remote.memory import MemoryClient
     from stardust_auto.environment.settings import AgentSettings
+
+logger = get_logger(__name__)
 
 START_TIMEOUT = 3.0
 
@@ -67,7 +69,11 @@ def agent_settings(settings_cls: type[BaseSettings]) -> AgentSettings | None:
         if text not in _warned:
             _warned.add(text)
             # An activated process has said it before: one line is enough.
-            say = logger.warning if "stardust_auto.activation.boot" in sys.modules else partial(tell, logging.WARNING)
+            say = (
+                logger.warning
+                if "stardust_auto.activation.boot" in sys.modules
+                else partial(tell, logger, logging.WARNING)
+            )
             say("%s; settings work without the center", text)
         return None
     return settings if settings.configured and settings.config_enabled else None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from stardust_auto.config.typed.source import StardustSource
-from stardust_auto.log import logger
+from stardust_auto.log import get_logger
+
+logger = get_logger(__name__)
 
 OnUnavailable = Literal["cache-then-defaults", "cache", "fail"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from stardust_auto.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 #: After so many exceptions in its own code an integration puts the originals back.
 MAX_FAULTS = 5
 _ABSENT = object()
-_log = logging.getLogger("stardust_auto")
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)
