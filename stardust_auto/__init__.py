@@ -23,6 +23,19 @@ if TYPE_CHECKING:
         StardustSource,
         Static,
     )
+    from stardust_auto.config.live.handle import live
+    from stardust_auto.errors import (
+        ApiError,
+        BadReplyError,
+        ConfigError,
+        ConfigUnavailableError,
+        EnvironmentVariableError,
+        InvalidSettingsError,
+        ServerError,
+        SourceMissingError,
+        StardustError,
+        UnavailableError,
+    )
     from stardust_auto.sdk.client import StardustClient, StardustTracer
     from stardust_auto.tracing.builder import SpanBuilder
     from stardust_auto.tracing.span import Span

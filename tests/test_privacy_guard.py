@@ -39,17 +39,17 @@ HARMLESS = {
 }
 
 
-def run(tmp_path: Path, statements: Iterable[str]) -> str:
+def run(tmp_path: Path, statements: Iterable[str], *options: str) -> str:
     """A run of its own: its output without what it shows on purpose, and its exit code."""
     tests = "".join(
         f"def test_{number}(tmp_path):\n    planted = Secret(secret)\n    {code}\n\n"
         for number, code in enumerate(statements)
     )
-    source = f"from stardust_auto.wire.proof import Secret\nsecret, token = {SECRET!r}, {TOKEN!r}\n\n{tests}"
+    source = f"from stardust_auto.privacy import Secret\nsecret, token = {SECRET!r}, {TOKEN!r}\n\n{tests}"
     (tmp_path / "test_it.py").write_text(source)
     (tmp_path / "test_it.py").chmod(0o600)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "privacy_guard", "--rootdir", str(tmp_path), "test_it.py"]
-    command += ["--basetemp", str(tmp_path / "base")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "_kit.privacy_guard", "--rootdir", str(tmp_path), "test_it.py"]
+    command += ["--basetemp", str(tmp_path / "base"), *options]
     environ = {"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     with open(tmp_path / "output", "w+") as output:
         os.chmod(tmp_path / "output", 0o600)
@@ -66,6 +66,13 @@ def test_a_leak_fails_the_run(tmp_path: Path, leak: str) -> None:
     assert text.endswith("exit 1")
     for left in (tmp_path / "base").rglob("open"):
         left.unlink()
+
+
+def test_a_leak_in_a_worker_of_xdist_fails_the_run(tmp_path: Path) -> None:
+    text = run(tmp_path, [HARMLESS["nothing"], LEAKS["log"], LEAKS["stdout"]], "-n", "2")
+    assert "secrets that show" in text
+    assert "; 0 found" not in text
+    assert text.endswith("exit 1")
 
 
 def test_a_run_without_leaks_passes(tmp_path: Path) -> None:

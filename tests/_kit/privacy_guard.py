@@ -147,6 +147,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if hasattr(report, "node"):
+        return  # of a worker, which has looked at it itself
     if report.when == "teardown" or report.failed:
         for name, text in report.sections:
             guard.looked["outputs"] += 1
@@ -163,7 +165,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     guard.test = "after the run"
     if base is not None and os.path.isdir(base):
         guard.look_at_files(str(base))
-    if guard.finds and session.exitstatus == pytest.ExitCode.OK:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["privacy"] = {"planted": guard.planted, "looked": guard.looked, "finds": guard.finds}
+    elif guard.finds and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -174,3 +179,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for find in guard.finds:
             terminalreporter.line(find)
     terminalreporter.line(f"privacy: {guard.planted} secrets looked for in {looked}; {len(guard.finds)} found")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """With pytest-xdist each worker looks at its own tests; the controller adds up what they report."""
+    found = getattr(node, "workeroutput", {}).get("privacy")
+    if found is None:
+        return
+    guard.planted += found["planted"]
+    guard.finds += [find for find in found["finds"] if find not in guard.finds]
+    for what, count in found["looked"].items():
+        guard.looked[what] += count
