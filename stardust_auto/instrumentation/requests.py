@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.contract import Integration
-from stardust_auto.instrumentation.kit.http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
+from stardust_auto.instrumentation.kit.outbound import HTTP_NAMES, HttpSpan, error_of, has_traceparent
 from stardust_auto.instrumentation.urllib3 import patch_headers
 from stardust_auto.process.context import SUPPRESSED, current_span
 

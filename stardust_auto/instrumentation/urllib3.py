@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.contract import Integration
-from stardust_auto.instrumentation.kit.http import HTTP_NAMES, HttpSpan, error_of, has_traceparent
+from stardust_auto.instrumentation.kit.outbound import HTTP_NAMES, HttpSpan, error_of, has_traceparent
 from stardust_auto.process.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stardust_auto.instrumentation.kit.database import DbCall, SqlNames
+from stardust_auto.instrumentation.kit.outbound import HttpCall
+from stardust_auto.instrumentation.redis.names import CommandNames, RedisCall
+from stardust_auto.instrumentation.wsgi.span import WsgiRequest
 from stardust_auto.tracing.context import SpanContext
-from stardust_auto.tracing.naming import NAMES_PER_HOST, CommandNames, HttpNames, PathNames, SqlNames
+from stardust_auto.tracing.naming import NAMES_PER_HOST, HttpNames, PathNames
 from stardust_auto.tracing.propagation import PropagationRule, extract, format_traceparent
-from stardust_auto.tracing.records import DbCall, HttpCall, RedisCall, WsgiRequest
 from stardust_auto.tracing.redaction import error_text, redact_sql, redact_text, redact_url
 
 
@@ -83,7 +86,7 @@ def test_sql_names(sql, name):
 
 
 def test_command_names_are_upper_case():
-    assert CommandNames("redis:h/0")["get"] == "redis:h/0:GET"
+    assert CommandNames("h/0")["get"] == "redis:h/0:GET"
 
 
 @pytest.mark.parametrize(

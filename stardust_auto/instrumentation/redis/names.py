@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
-from stardust_auto.tracing.naming import redis_names
-from stardust_auto.tracing.records import RedisCall
+from stardust_auto.tracing.naming import NameCache, operation_name
 
 #: Commands whose second word belongs to the name.
 _CONTAINERS = frozenset(
@@ -27,6 +27,43 @@ _CONTAINERS = frozenset(
 #: Commands that may wait for another client when told so by an argument: those calls are counted apart.
 _MAY_BLOCK = frozenset(("XREAD", "XREADGROUP"))
 _LIMIT = 1024
+
+
+class RedisCall(NamedTuple):
+    """A command, or a pipeline of commands, without keys and values."""
+
+    address: str
+    commands: tuple[str, ...]
+    failed: int = 0
+
+    def tag(self) -> str:
+        """Address and command names; equal commands of a pipeline are counted."""
+        if len(self.commands) == 1:
+            text = f"{self.address} {self.commands[0]}"
+        else:
+            counts: dict[str, int] = {}
+            for command in self.commands:
+                counts[command] = counts.get(command, 0) + 1
+            shown = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in list(counts.items())[:20])
+            text = f"{self.address} {len(self.commands)} commands{': ' if shown else ''}{shown}"
+        return f"{text}\r\nfailed: {self.failed}" if self.failed else text
+
+
+class _Words(NameCache):
+    """``{prefix}:{COMMAND}``, as for Redis: ``redis:{address}:{COMMAND}``; a second word only where it belongs to the command."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def make(self, key: str) -> str:
+        return f"{self._prefix}:{key.strip().upper()[:40] or '(none)'}"
+
+
+@functools.lru_cache(maxsize=256)
+def _words(address: str) -> _Words:
+    """The shared names of one Redis address, such as ``localhost/0``."""
+    return _Words(f"redis:{operation_name(address)[:80]}")
 
 
 class _Unfinished(str):
@@ -65,7 +102,7 @@ class CommandNames(dict[Any, str]):
         super().__init__()
         self.address = address
         self.pipeline = PipelineTag(address)
-        self._names = redis_names(address)
+        self._names = _words(address)
 
     def __missing__(self, command: Any) -> str:
         if not isinstance(command, (str, bytes)):
@@ -76,7 +113,8 @@ class CommandNames(dict[Any, str]):
             name = _Unfinished(name)
         if len(self) >= _LIMIT:
             self.clear()
-        if command.upper() in (word, word.encode()):  # not one that has arguments in it
+        text = command.decode("latin-1") if isinstance(command, bytes) else command
+        if text.upper() == word:  # not one that has arguments in it
             self[command] = name
         return name
 

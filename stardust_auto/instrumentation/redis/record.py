@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.instrumentation.redis.names import RedisCall
 from stardust_auto.instrumentation.redis.servers import BY_POOL, names_of
 from stardust_auto.process.context import SUPPRESSED, current_span
-from stardust_auto.tracing.records import RedisCall
 
 if TYPE_CHECKING:
     from stardust_auto.instrumentation.kit.patches import Patches

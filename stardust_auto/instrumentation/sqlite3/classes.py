@@ -12,10 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.caller import call_as
+from stardust_auto.instrumentation.kit.database import DbCall, sql_names
 from stardust_auto.instrumentation.kit.same_class import derive, original_of
 from stardust_auto.process.context import SUPPRESSED, current_span
-from stardust_auto.tracing.naming import sql_names
-from stardust_auto.tracing.records import DbCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stardust_auto.instrumentation.wsgi.body import follow
 from stardust_auto.instrumentation.wsgi.names import ROUTE_NAMES, SERVER_NAMES, VERDICTS, inbound
 from stardust_auto.process.context import SUPPRESSED, current_span
 from stardust_auto.tracing.context import SpanContext
-from stardust_auto.tracing.records import WsgiRequest
+from stardust_auto.tracing.redaction import redact_query
 from stardust_auto.tracing.span import Span
 
 if TYPE_CHECKING:
@@ -21,6 +21,23 @@ _enter: Any = current_span.set
 _leave: Any = current_span.reset
 #: The only key that is added to ``environ``, while the request runs: a wrapper inside a wrapper finds the span there.
 KEY = "stardust_auto.span"
+
+
+class WsgiRequest(NamedTuple):
+    """A request that this process answered."""
+
+    client: str
+    method: str
+    path: str
+    query: str = ""
+    status: str = ""
+
+    def tag(self) -> str:
+        """``<client> GET /path?key=?`` and the status line."""
+        text = f"{self.client} {self.method} {self.path}"
+        if self.query:
+            text += f"?{redact_query(self.query[:1000])}"
+        return f"{text}\r\nstatus: {self.status}" if self.status else text
 
 
 class RequestSpan(Span):

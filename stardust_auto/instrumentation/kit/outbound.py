@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stardust_auto.tracing.naming import HttpNames
-from stardust_auto.tracing.records import HttpCall
+from stardust_auto.tracing.redaction import redact_url
 from stardust_auto.tracing.span import Span
 
 if TYPE_CHECKING:
@@ -13,6 +13,24 @@ if TYPE_CHECKING:
 
 #: Names by URL without its query; shared, so that a host's names are bounded whatever library calls it.
 HTTP_NAMES = HttpNames()
+
+
+class HttpCall(NamedTuple):
+    """A request that this process sent."""
+
+    method: str
+    url: str
+    status: int = 0
+    redirects: int = 0
+
+    def tag(self) -> str:
+        """``GET https://host/path?key=?`` and, when it was answered, the status."""
+        text = f"{self.method} {redact_url(self.url)}"
+        if self.status:
+            text += f"\r\nstatus: {self.status}"
+        if self.redirects:
+            text += f"\r\nredirects: {self.redirects}"
+        return text
 
 
 class HttpSpan(Span):

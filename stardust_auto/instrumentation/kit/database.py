@@ -1,0 +1,78 @@
+"""Calls of databases: what is told of a statement, and its name."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+from stardust_auto.tracing.naming import NameCache, operation_name
+from stardust_auto.tracing.redaction import redact_sql
+
+_SQL_NOISE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$)|[(;])+", re.DOTALL)
+_SQL_VERB = re.compile(r"[A-Za-z]+")
+_SQL_TABLE = re.compile(
+    r"""\b(?:from|into|update|join|table|index|view|trigger)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+|or\s+\w+\s+)*["'`\[]?([^\W\d][\w$]*)(?:["'`\]]?\s*\.\s*["'`\[]?([^\W\d][\w$]*))?""",
+    re.IGNORECASE,
+)
+_SQL_PRAGMA = re.compile(r"pragma\s+(?:\w+\.)?(\w+)", re.IGNORECASE)
+_SHARD = re.compile(r"[_$]*\d+$")
+#: How much of a statement is looked at: the verb and the first table stand at its head, whatever its size.
+_SQL_HEAD = 2000
+
+
+class DbCall(NamedTuple):
+    """A statement sent to a database."""
+
+    sql: str
+    many: bool = False
+
+    def tag(self) -> str:
+        """The statement without literals."""
+        text = redact_sql(self.sql)
+        return f"executemany: {text}" if self.many else text
+
+
+class SqlNames(NameCache):
+    """``db:{database}:{Verb}:{table}``: verb and first table, never the text (tracing.md S30)."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__()
+        self._prefix = f"db:{operation_name(database).replace(':', '_')[:60] or 'default'}"
+
+    def make(self, key: str) -> str:
+        head = key[:_SQL_HEAD]
+        noise = _SQL_NOISE.match(head)
+        if noise:
+            head = head[noise.end() :]
+        verb = _SQL_VERB.match(head)
+        if verb is None:
+            return f"{self._prefix}:Empty"
+        action = verb.group().capitalize()[:20]
+        if action == "Pragma":
+            pragma = _SQL_PRAGMA.match(head)
+            return f"{self._prefix}:Pragma:{pragma.group(1)[:60]}" if pragma else f"{self._prefix}:Pragma"
+        if action in (
+            "Begin",
+            "Commit",
+            "Rollback",
+            "Savepoint",
+            "Release",
+            "End",
+            "Attach",
+            "Detach",
+            "Vacuum",
+            "Set",
+        ):
+            return f"{self._prefix}:{action}"
+        found = _SQL_TABLE.search(head)
+        if found is None:
+            return f"{self._prefix}:{action}"
+        table = found.group(2) or found.group(1)
+        return f"{self._prefix}:{action}:{(_SHARD.sub('', table) or table)[:80]}"
+
+
+@functools.lru_cache(maxsize=256)
+def sql_names(database: str) -> SqlNames:
+    """The shared names of one database."""
+    return SqlNames(database)
