@@ -11,7 +11,11 @@
     │   ├── InvalidSettingsError        (also ValueError) the values do not make a valid settings object
     │   ├── ConfigUnavailableError      values of the center are required, and there are none in time
     │   └── SourceMissingError          (also TypeError) a settings class leaves the Stardust source out
-    └── EnvironmentVariableError        (also ValueError) a STARDUST_* variable or an argument cannot be used
+    ├── EnvironmentVariableError        (also ValueError) a STARDUST_* variable or an argument cannot be used
+    └── ctl.errors.CtlError             a command of stardustctl failed: one line, one exit code
+        ├── UsageError                  the command line, a variable or the settings class cannot be used
+        ├── UnreachableError            no server answers
+        └── NotPermittedError           the server refuses the key or the credentials
 
 The texts are written for people and never hold a secret or a token.
 """

@@ -1,12 +1,14 @@
-"""What a command may fail with: one clear line each, and one exit code that a CI can use."""
+"""Errors of ``stardustctl``: one clear line each, and one exit code that a CI can use."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from stardust_auto.errors import StardustError
 
-class CtlError(Exception):
-    """A check failed, or the server refused what was asked. ``str(exc)`` is the one line for the user."""
+
+class CtlError(StardustError):
+    """A check failed, or the server refused the request. ``str(error)`` is the one line for the user."""
 
     exit_code: ClassVar[int] = 1
 

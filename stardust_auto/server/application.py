@@ -18,8 +18,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from stardust_auto.server.api.call import Call
 from stardust_auto.server.api.routes import dispatch
 from stardust_auto.server.console.routes import console_routes
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.guard import Guard
-from stardust_auto.server.replies import CallError, failure
+from stardust_auto.server.replies import failure
 from stardust_auto.server.services import Services
 
 if TYPE_CHECKING:

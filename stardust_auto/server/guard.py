@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from stardust_auto.server.replies import ProblemError, problem
+from stardust_auto.server.errors import ProblemError
+from stardust_auto.server.replies import problem
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from stardust_auto.server.replies import ProblemError
+from stardust_auto.server.errors import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

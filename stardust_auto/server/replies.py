@@ -9,29 +9,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from stardust_auto.server.errors import CallError, ProblemError
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-class CallError(Exception):
-    """The call failed: HTTP 200 with `code` and `message` (protocol.md §1.2)."""
-
-    def __init__(self, code: int, message: str, *, traced: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.traced = traced  # the App controller adds a traceId when authentication fails
-
-
-class ProblemError(Exception):
-    """The request could not be bound: a real HTTP status with ProblemDetails, or an empty body."""
-
-    def __init__(self, status: int, errors: Mapping[str, Sequence[str]] | None = None, *, empty: bool = False) -> None:
-        super().__init__(f"HTTP {status}")
-        self.status = status
-        self.errors = errors
-        self.empty = empty
 
 
 def json_response(value: object, status: int = 200, media_type: str = "application/json; charset=utf-8") -> Response:

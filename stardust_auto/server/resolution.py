@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import jwt
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

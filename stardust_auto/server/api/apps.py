@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.server.errors import CallError, ProblemError
 from stardust_auto.server.reading import clean, loose_time, members, strict_json
-from stardust_auto.server.replies import CallError, ProblemError
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.server.errors import CallError, ProblemError
 from stardust_auto.server.reading import bind
-from stardust_auto.server.replies import CallError, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
-from stardust_auto.server.replies import CallError, ProblemError
+from stardust_auto.server.errors import CallError, ProblemError
 from stardust_auto.server.reports import matches
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.reading import INT32, clean, loose_int, members, parse_json
-from stardust_auto.server.replies import CallError
 from stardust_auto.server.store.registry import local_time
 
 if TYPE_CHECKING:

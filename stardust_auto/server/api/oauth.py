@@ -6,8 +6,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.api.configs import password_login
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.reading import clean, members, parse_json
-from stardust_auto.server.replies import CallError
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call

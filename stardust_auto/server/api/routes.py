@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from stardust_auto.server.api import apps, commands, configs, health, oauth, services, traces
 from stardust_auto.server.api.call import Call
-from stardust_auto.server.replies import CallError, ProblemError, failure, json_response, problem, success
+from stardust_auto.server.errors import CallError, ProblemError
+from stardust_auto.server.replies import failure, json_response, problem, success
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.replies import ProblemError
+from stardust_auto.server.errors import ProblemError
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.api.apps import INFO
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.reading import clean, decompress, loose_int, loose_time, parse_json
-from stardust_auto.server.replies import CallError
 from stardust_auto.server.reports import matches, read_report
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.console import admin
 from stardust_auto.server.console.views import link
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.api.traces import trace_object
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.reading import clean, loose_int, loose_time
-from stardust_auto.server.replies import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from stardust_auto.server.console import actions, views
 from stardust_auto.server.console.access import Session, form_genuine, same_origin
 from stardust_auto.server.console.i18n import COOKIE, LANGUAGES, language_of, translate
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

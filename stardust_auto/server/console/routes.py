@@ -12,7 +12,8 @@ from starlette.routing import BaseRoute, Route
 from stardust_auto.server.console import admin
 from stardust_auto.server.console.access import Access, same_origin
 from stardust_auto.server.console.pages import page_routes
-from stardust_auto.server.replies import CallError, json_response
+from stardust_auto.server.errors import CallError
+from stardust_auto.server.replies import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

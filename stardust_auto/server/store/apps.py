@@ -10,7 +10,7 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.resolution import Released, Rows, Sources, effective
 from stardust_auto.server.store.apps import split_list
 

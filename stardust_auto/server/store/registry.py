@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.store.apps import split_list
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.replies import CallError
+from stardust_auto.server.errors import CallError
 from stardust_auto.server.resolution import effective
 from stardust_auto.server.store.configs import DELETE, SET, load_sources, load_state, settle
 
