@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from stardust_auto.environment.identity import Identity
 from stardust_auto.environment.settings import program_name
 from stardust_auto.process import signals
 from stardust_auto.process.clock import monotonic
@@ -103,20 +104,9 @@ class Channel:
         if self._session is None:
             from stardust_auto.session.session import Session
 
-            settings = self.settings
             with self._making:
                 if self._session is None:
-                    self._session = Session.acquire(
-                        settings.servers,
-                        self.app_id,
-                        settings.secret,
-                        client_id=settings.client_id,
-                        app_name=settings.app_name,
-                        version=settings.app_version,
-                        node_code=settings.node_code,
-                        push=settings.push_enabled,
-                        cache_dir=settings.cache_dir,
-                    )
+                    self._session = Session.acquire(Identity.from_settings(self.settings, self.app_id))
         return self._session
 
     @property

@@ -189,10 +189,13 @@ class ApplicationCenter:
 
     def _session(self) -> Session:
         """The process's session, counted: while one user holds it, the next one needs no login."""
+        from stardust_auto.environment.identity import Identity
         from stardust_auto.session.session import Session
 
         target = self._target
-        return Session.acquire(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
+        return Session.acquire(
+            Identity(target.servers, target.app, target.secret, push=False, cache_dir=target.cache_dir)
+        )
 
     def _call(self, path: str, body: Mapping[str, object]) -> object:
         from stardust_auto.errors import ApiError, StardustError, UnavailableError

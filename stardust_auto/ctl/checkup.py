@@ -193,10 +193,11 @@ def _reachable(target: Target) -> Iterator[Finding]:
 
 
 def _login(target: Target, app: str) -> Iterator[Finding]:
+    from stardust_auto.environment.identity import Identity
     from stardust_auto.errors import StardustError
     from stardust_auto.session.session import Session
 
-    session = Session.acquire(target.servers, app, target.secret, push=False, cache_dir=target.cache_dir)
+    session = Session.acquire(Identity(target.servers, app, target.secret, push=False, cache_dir=target.cache_dir))
     try:
         session.call("/Config/GetAll", {"AppId": app, "Scope": target.scope, "Version": 0})
         offset = session.clock_offset_ms

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from stardust_auto.log import get_logger
 from stardust_auto.process import signals
 from stardust_auto.process.clock import monotonic
-from stardust_auto.process.context import SUPPRESSED, current_span
+from stardust_auto.process.context import SUPPRESSED, current_span, suppressed
 from stardust_auto.process.fork import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
 from stardust_auto.process.sockets import socket_pair
 from stardust_auto.process.thread import BackgroundThread
@@ -171,6 +171,19 @@ class Worker:
                 self._sockets[task] = sock
         self._wake()
 
+    def run(self, function: Callable[[], object], timeout: float) -> bool:
+        """Run ``function`` once on the thread and wait for it at most ``timeout`` seconds. Without a thread it runs here, at once.
+
+        Returns:
+            Whether it returned in time. False also when it raised, which is logged.
+        """
+        if not self.running or self.is_current_thread:
+            with suppressed():
+                return _returns(function)
+        job = _Job(self, function, monotonic() + timeout)
+        self.add(job)
+        return job.done.wait(max(0.0, timeout)) and job.returned
+
     def run_due(self) -> float | None:
         """Run every task that is due now; seconds to the next one, None when there is none."""
         for _ in range(len(self._due) + 1):
@@ -264,6 +277,38 @@ class Worker:
             waker.send(b"\0")
         except OSError:  # full: a wake-up is already on its way; reset: the thread has ended
             return
+
+
+class _Job:
+    """One function, run once. Nobody waits for it after ``deadline``, so it is not begun after that."""
+
+    name = "job"
+
+    def __init__(self, worker: Worker, function: Callable[[], object], deadline: float) -> None:
+        self.done = threading.Event()
+        self.returned = False
+        self._worker = worker
+        self._function = function
+        self._deadline = deadline
+
+    def run(self) -> float | None:
+        self._worker.remove(self)
+        if monotonic() < self._deadline:
+            self.returned = _returns(self._function)
+            self.done.set()
+        return None
+
+    def finish(self, deadline: float) -> None:
+        """Nothing to do."""
+
+
+def _returns(function: Callable[[], object]) -> bool:
+    try:
+        function()
+    except Exception as error:  # noqa: BLE001 - the caller learns that it failed; no exception of ours may reach the program
+        logger.warning("a job failed: %s: %s", type(error).__name__, error)
+        return False
+    return True
 
 
 _worker = Worker()

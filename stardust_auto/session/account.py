@@ -15,30 +15,20 @@ from stardust_auto.wire.text import clean_id, dotted_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stardust_auto.environment.identity import Identity
     from stardust_auto.transport.servers import Server
 
 
 class Account:
     """Configured credentials, those that a server issued, and a ClientId per process."""
 
-    def __init__(
-        self,
-        server: Server,
-        app_id: str,
-        secret: str | None = None,
-        *,
-        client_id: str | None = None,
-        app_name: str | None = None,
-        version: str | None = None,
-        node_code: str | None = None,
-        cache_dir: str | None = None,
-    ) -> None:
-        self.app_name = app_name or app_id
-        self.version = dotted_version(version)
-        self._node_code = node_code
-        self._configured = Credentials(app_id, Secret(secret) if secret else None)
-        self._store = CredentialStore(cache_dir, server, app_id)
-        self._chosen_client_id = client_id
+    def __init__(self, server: Server, identity: Identity) -> None:
+        self.app_name = identity.app_name or identity.app_id
+        self.version = dotted_version(identity.version)
+        self._node_code = identity.node_code
+        self._configured = Credentials(identity.app_id, Secret(identity.secret) if identity.secret else None)
+        self._store = CredentialStore(identity.cache_dir, server, identity.app_id)
+        self._chosen_client_id = identity.client_id
         self._pid = os.getpid()
         self.fresh()
 

@@ -21,8 +21,9 @@ from stardust_auto.session.log_events import ErrorEvents
 from stardust_auto.transport.servers import ServerList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
+    from stardust_auto.environment.identity import Identity
     from stardust_auto.privacy import Secret
     from stardust_auto.session.services import ServiceRegistry
     from stardust_auto.wire.messages import Command
@@ -53,35 +54,10 @@ class Session:
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[tuple[str, ...], str], Session]] = weakref.WeakValueDictionary()
     _shared_lock: ClassVar[threading.RLock] = threading.RLock()
 
-    def __init__(
-        self,
-        servers: str | Iterable[str],
-        app_id: str,
-        secret: str | None = None,
-        *,
-        client_id: str | None = None,
-        app_name: str | None = None,
-        version: str | None = None,
-        node_code: str | None = None,
-        push: bool = True,
-        cache_dir: str | None = None,
-        worker: Worker | None = None,
-    ) -> None:
+    def __init__(self, identity: Identity, *, worker: Worker | None = None) -> None:
         self._worker = worker or process_worker()
-        server_list = ServerList(servers)
-        self._connection = Connection(
-            server_list,
-            Account(
-                server_list.all[0],
-                app_id,
-                secret,
-                client_id=client_id,
-                app_name=app_name,
-                version=version,
-                node_code=node_code,
-                cache_dir=cache_dir,
-            ),
-        )
+        servers = ServerList(identity.servers)
+        self._connection = Connection(servers, Account(servers.all[0], identity))
         self._connection.on_online = self._on_online
         self._connection.on_failed = self._on_failed
         self._connection.on_doubt = self.look_after_loss
@@ -93,7 +69,7 @@ class Session:
         self._greeted = False
         self._heartbeat = Heartbeat(self, self._connection, self._worker.clock)
         self._desk = Desk(self, self._connection, self._worker.clock)
-        self._push = PushDuty(self, self._connection, self._worker) if push else None
+        self._push = PushDuty(self, self._connection, self._worker) if identity.push else None
         self._registry: ServiceRegistry | None = None
         self._errors = ErrorEvents(self)
         after_fork_in_child(self._after_fork)
@@ -119,39 +95,17 @@ class Session:
             self._push.fresh()
 
     @classmethod
-    def acquire(
-        cls,
-        servers: str | Iterable[str],
-        app_id: str,
-        secret: str | None = None,
-        *,
-        client_id: str | None = None,
-        app_name: str | None = None,
-        version: str | None = None,
-        node_code: str | None = None,
-        push: bool = True,
-        cache_dir: str | None = None,
-    ) -> Session:
+    def acquire(cls, identity: Identity) -> Session:
         """The session of this process for these servers and this application; counted, give it back with ``release``.
 
         Raises:
             ValueError: a server address that cannot be used.
         """
-        key = (tuple(server.url for server in ServerList(servers).all), app_id.lower())
+        key = (tuple(server.url for server in ServerList(identity.servers).all), identity.app_id.lower())
         with cls._shared_lock:
             session = cls._shared.get(key)
             if session is None:
-                session = cls(
-                    servers,
-                    app_id,
-                    secret,
-                    client_id=client_id,
-                    app_name=app_name,
-                    version=version,
-                    node_code=node_code,
-                    push=push,
-                    cache_dir=cache_dir,
-                )
+                session = cls(identity)
                 session._key = key
                 cls._shared[key] = session
             session._users += 1

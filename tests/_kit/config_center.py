@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.config import ConfigClient
+from stardust_auto.environment.identity import Identity
 from stardust_auto.session.session import Session
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ScriptedCenter:
 
     def client(self, **options: Any) -> ConfigClient:
         """A client whose pulls the test runs itself, with ``run()``: no background thread."""
-        session = Session(self.url, "shop", "s3cret", push=False)
+        session = Session(Identity(self.url, "shop", "s3cret", push=False))
         self.sessions.append(session)
         return ConfigClient(self.url, "shop", session=session, **options)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from _kit.faulty_server import FaultyServer
+from stardust_auto.environment.identity import Identity
 from stardust_auto.process.background import Worker
 from stardust_auto.session.session import Session
 
@@ -28,7 +29,7 @@ def new_session(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     def make(servers: str, app_id: str = "demo", secret: str | None = None, **options: object) -> Session:
         options.setdefault("cache_dir", str(tmp_path / "cache"))
         options.setdefault("push", False)
-        session = Session(servers, app_id, secret, worker=Worker(), **options)  # type: ignore[arg-type]  # as given
+        session = Session(Identity(servers, app_id, secret, **options), worker=Worker())  # type: ignore[arg-type]  # as given
         made.append(session)
         return session
 

@@ -19,6 +19,7 @@ from stardust_auto import live
 from stardust_auto.config import ConfigClient, RawSnapshot, StardustConfigDict, StardustSettings
 from stardust_auto.config.remote.schedule import CHASE, Schedule
 from stardust_auto.config.remote.snapshot import make_snapshot
+from stardust_auto.environment.identity import Identity
 from stardust_auto.errors import StardustError
 from stardust_auto.session.session import Session
 
@@ -480,7 +481,7 @@ def test_copies_of_two_sessions_are_apart(center: ScriptedCenter) -> None:
         clients = []
         for place, value in ((center, "one"), (other, "two")):
             place.values = {"a": value}
-            session = Session(place.url, "shop", "s", push=False)
+            session = Session(Identity(place.url, "shop", "s", push=False))
             place.sessions.append(session)
             client = ConfigClient(session=session)
             client.refresh()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from stardust_auto.environment.identity import Identity
 from stardust_auto.errors import ApiError
 from stardust_auto.export.stardust import Reporter
 from stardust_auto.server import EmbeddedServer
@@ -102,7 +103,9 @@ def test_instances_that_log_in_at_once_share_what_the_first_is_given(tmp_path: P
         gate = threading.Barrier(8)
 
         def log_in(number: int) -> str:
-            session = Session(server.url, "new", client_id=f"instance-{number}", cache_dir=str(tmp_path), push=False)
+            session = Session(
+                Identity(server.url, "new", client_id=f"instance-{number}", cache_dir=str(tmp_path), push=False)
+            )
             gate.wait(30)
             session.call("App/Ping", {"Id": number})
             return session.state

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 PROGRAM = """
 import os, sys, threading, time
+from stardust_auto.environment.identity import Identity
 from stardust_auto.export.stardust import Reporter
 from stardust_auto.session.session import Session
 from stardust_auto.tracing.builder import SpanBuilder
@@ -33,7 +34,7 @@ def count(name, total):
     builder.total = total
     ready.append(builder)
 
-session = Session.acquire(sys.argv[1], "demo", push=True, cache_dir=sys.argv[2])
+session = Session.acquire(Identity(sys.argv[1], "demo", push=True, cache_dir=sys.argv[2]))
 reporter = Reporter(session, take, lambda policy: None, lambda: 60.0)
 
 def wait_online():
@@ -192,7 +193,7 @@ def test_a_short_program_reports_at_exit(server: FaultyServer, tmp_path: Path) -
 def test_a_chosen_client_id_is_not_shared_by_the_children(server: FaultyServer, tmp_path: Path) -> None:
     run(
         """
-        session = Session(sys.argv[1], "demo", client_id="chosen", push=False, cache_dir=sys.argv[2])
+        session = Session(Identity(sys.argv[1], "demo", client_id="chosen", push=False, cache_dir=sys.argv[2]))
         assert session.client_id == "chosen"
 
         def work():

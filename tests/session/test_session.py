@@ -16,6 +16,7 @@ import pytest
 from _kit.faulty_server import FaultyServer, Handler
 from _kit.ports import reserved_port
 
+from stardust_auto.environment.identity import Identity
 from stardust_auto.errors import ApiError, UnavailableError
 from stardust_auto.session.account import Account
 from stardust_auto.session.connection import Connection
@@ -31,7 +32,9 @@ NewSession = Callable[..., Session]
 
 def connection_to(url: str, tmp_path: Path, secret: str | None = None, **options: Any) -> Connection:
     servers = ServerList(url)
-    account = Account(servers.all[0], "demo", secret, client_id="10.0.0.5@1", cache_dir=str(tmp_path / "cache"))
+    account = Account(
+        servers.all[0], Identity(url, "demo", secret, client_id="10.0.0.5@1", cache_dir=str(tmp_path / "cache"))
+    )
     return Connection(servers, account, **options)
 
 
@@ -345,7 +348,7 @@ def test_a_login_without_an_answer_is_no_call_that_may_have_arrived(tmp_path: Pa
     with FaultyServer() as server:
         hanging = threading.Event()
         server.answers[step] = lambda handler: hanging.wait(20)
-        session = Session(server.url, "demo", cache_dir=str(tmp_path), push=False)
+        session = Session(Identity(server.url, "demo", cache_dir=str(tmp_path), push=False))
         with pytest.raises(UnavailableError) as caught:
             session.call("Trace/ReportRaw", data=b"x", timeout=0.5, repeatable=False)
         hanging.set()
@@ -421,8 +424,9 @@ def test_nothing_reaches_stderr_unless_logging_is_configured() -> None:
     import sys
 
     code = (
+        "from stardust_auto.environment.identity import Identity\n"
         "from stardust_auto.session.session import Session\n"
-        f"session = Session('http://127.0.0.1:{reserved_port()}', 'demo', push=False)\n"
+        f"session = Session(Identity('http://127.0.0.1:{reserved_port()}', 'demo', push=False))\n"
         "try: session.call('x')\n"
         "except Exception as error: assert 'refused' in str(error), error\n"
     )
@@ -508,15 +512,15 @@ def test_start_stop_start(server: FaultyServer, new_session: NewSession) -> None
 
 
 def test_one_session_per_servers_and_application(server: FaultyServer) -> None:
-    first = Session.acquire(server.url, "demo", push=False)
-    assert Session.acquire((server.url + "/",), "DEMO") is first
-    other = Session.acquire(server.url, "other", push=False)
+    first = Session.acquire(Identity(server.url, "demo", push=False))
+    assert Session.acquire(Identity((server.url + "/",), "DEMO")) is first
+    other = Session.acquire(Identity(server.url, "other", push=False))
     assert other is not first
     assert first.release()
     assert other.release()
     assert first.state == "new"
     first.release()
-    assert Session.acquire(server.url, "demo", push=False) is not first
+    assert Session.acquire(Identity(server.url, "demo", push=False)) is not first
 
 
 def test_no_thread_before_start_and_one_after(server: FaultyServer, new_session: NewSession) -> None:

@@ -148,22 +148,13 @@ class ConfigClient:
 
     def _acquire(self) -> Session:
         if self._session is None:
+            from stardust_auto.environment.identity import Identity
             from stardust_auto.session.session import Session
 
             settings = self._settings
             if not settings.servers:
                 raise ValueError("no server: pass one, or set STARDUST_SERVER")
-            self._session = Session.acquire(
-                settings.servers,
-                self.app_id,
-                settings.secret,
-                client_id=settings.client_id,
-                app_name=settings.app_name,
-                version=settings.app_version,
-                node_code=settings.node_code,
-                push=settings.push_enabled,
-                cache_dir=settings.cache_dir,
-            )
+            self._session = Session.acquire(Identity.from_settings(settings, self.app_id))
         return self._session
 
     def _at_end(self) -> None:
