@@ -32,9 +32,9 @@ class Agent:
         self.channel = Channel(settings, keep_totals=self.summary)
         self.channel.tracer.on_first_record = self._begin
         if settings.config_enabled:
-            from stardust_auto.config.live import events
+            from stardust_auto.config.remote.verdicts import trace_publishes
 
-            events.trace_publishes(self.channel.tracer)
+            trace_publishes(self.channel.tracer)
         self.life = ProcessLife(self._end, self.channel.flush, EXIT_BUDGET)
 
     def _begin(self) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from stardust_auto.config.live.status import ConfigStatus
     from stardust_auto.config.live.subscriptions import Subscription
     from stardust_auto.config.remote.client import ConfigClient
-    from stardust_auto.config.remote.feed import Feed
     from stardust_auto.config.remote.memory import MemoryClient
+    from stardust_auto.config.remote.provider import SnapshotProvider
     from stardust_auto.config.remote.snapshot import RawSnapshot
     from stardust_auto.config.typed.explain import Contribution, Explanation
     from stardust_auto.config.typed.markers import CsvList, Local, Masked, Replace, Static
@@ -41,7 +41,6 @@ __all__ = [
     "Contribution",
     "CsvList",
     "Explanation",
-    "Feed",
     "InvalidSettingsError",
     "Live",
     "Local",
@@ -50,6 +49,7 @@ __all__ = [
     "Problem",
     "RawSnapshot",
     "Replace",
+    "SnapshotProvider",
     "SourceMissingError",
     "StardustConfigDict",
     "StardustConfigMiddleware",
@@ -70,7 +70,6 @@ _HOMES = {
     "Contribution": "stardust_auto.config.typed.explain",
     "CsvList": "stardust_auto.config.typed.markers",
     "Explanation": "stardust_auto.config.typed.explain",
-    "Feed": "stardust_auto.config.remote.feed",
     "InvalidSettingsError": "stardust_auto.errors",
     "Live": "stardust_auto.config.live.handle",
     "Local": "stardust_auto.config.typed.markers",
@@ -79,6 +78,7 @@ _HOMES = {
     "Problem": "stardust_auto.errors",
     "RawSnapshot": "stardust_auto.config.remote.snapshot",
     "Replace": "stardust_auto.config.typed.markers",
+    "SnapshotProvider": "stardust_auto.config.remote.provider",
     "SourceMissingError": "stardust_auto.errors",
     "StardustConfigDict": "stardust_auto.config.typed.settings",
     "StardustConfigMiddleware": "stardust_auto.config.live.middleware",

@@ -180,23 +180,22 @@ class StardustClient(PlatformCalls, _Sdk):
         if not self._settings.config_enabled:
             raise RuntimeError("this client has enable_config=False")
         if self._config is None:
-            from stardust_auto.config.remote.shared import client_for
+            from stardust_auto.config.remote.clients import CLIENTS
 
-            self._config = client_for(self._settings)
+            self._config = CLIENTS.client_for(self._settings)
         return self._config
 
     def start(self) -> None:
         """As described in the base class; also begins to follow the settings unless they are disabled."""
         super().start()
         if self._settings.config_enabled and self._following is None:
-            from stardust_auto.config.live import events
-            from stardust_auto.config.remote import shared
+            from stardust_auto.config.remote.clients import CLIENTS
+            from stardust_auto.config.remote.verdicts import trace_publishes
 
             _ = self.session  # with this object's own names, before the shared client asks for one
-            self._following = (
-                (lambda: None) if self._shared else events.trace_publishes(self.tracer, self.config.app_id)
-            )
-            shared.use_client(self.config).start()
+            self._following = (lambda: None) if self._shared else trace_publishes(self.tracer, self.config.app_id)
+            CLIENTS.acquire(self.config)
+            self.config.start()
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
         """As described in the base class; the settings stay readable, as they were last."""
@@ -204,9 +203,9 @@ class StardustClient(PlatformCalls, _Sdk):
             stack.callback(super().stop, timeout)
             self._leave()
             if self._following is not None and self._config is not None:
-                from stardust_auto.config.remote.shared import release_client
+                from stardust_auto.config.remote.clients import CLIENTS
 
-                stack.callback(release_client, self._config)
+                stack.callback(CLIENTS.release, self._config)
                 stack.callback(self._following)
                 self._following = None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from _kit.config_center import ScriptedCenter
 
-from stardust_auto.config.remote import shared
+from stardust_auto.config.remote.clients import CLIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path / "cache"))
     yield
-    shared.stop_all()
-    shared._warned.clear()
+    CLIENTS.stop_all()
 
 
 @pytest.fixture

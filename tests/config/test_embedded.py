@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from stardust_auto import live
 from stardust_auto.config import InvalidSettingsError, StardustConfigDict, StardustSettings
-from stardust_auto.config.remote import shared
+from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_two_classes_share_one_login(admin: Admin) -> None:  # config.md case 53
 
 def test_a_value_of_the_center_that_never_was_valid_stops_the_start(admin: Admin) -> None:
     live(Shop).start()
-    shared.stop_all()  # as a new process would be
+    CLIENTS.stop_all()  # as a new process would be
     admin.publish({"db:pool": "many"})
     (copy,) = Path(os.environ["STARDUST_CACHE_DIR"], "config").iterdir()
     copy.unlink()

@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from stardust_auto import live
 from stardust_auto.config import InvalidSettingsError, MemoryClient, StardustConfigDict, StardustSettings, Static
-from stardust_auto.config.live.events import trace_publishes
+from stardust_auto.config.remote.verdicts import trace_publishes
 from stardust_auto.tracing.tracer import Tracer
 
 
@@ -60,7 +60,7 @@ def test_the_refusal_line_names_key_source_and_what_is_allowed(lines: pytest.Log
     live(Shop, client=client).start()
     client.publish({"Low": "lots", "high": "x"}, version=43)
     (record,) = [record for record in lines.records if record.levelno == logging.ERROR]
-    assert record.name == "stardust_auto"
+    assert record.name.startswith("stardust_auto.config.")
     assert record.message == (
         'settings Shop v43 refused, keeping v1: low from Stardust shop/prod v43 key "Low": Input should be a valid integer, '
         'unable to parse string as an integer; high from Stardust shop/prod v43 key "high": Input should be a valid integer, '

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stardust_auto.config.remote.shared import agent_settings
+from stardust_auto.config.remote.clients import center_of
 from stardust_auto.ctl.settings_class import find_program
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_a_class_is_looked_for_where_the_program_itself_looks(
     for name in given:
         monkeypatch.setenv(f"STARDUST_{name}", values[name])
     found = find_program(program, None, None, None)
-    own = agent_settings(found.settings)
+    own = center_of(found.settings.model_config)
     assert own is not None
     assert (found.target.servers, found.target.app, found.target.scope) == (own.servers, own.app_id, own.scope)
     assert found.target.app == "class_app"

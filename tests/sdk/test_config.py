@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import pytest
 import requests
 
 from stardust_auto import StardustClient, StardustConfigDict, StardustSettings, live
-from stardust_auto.config.live import events
-from stardust_auto.config.remote import shared
+from stardust_auto.config.remote import verdicts
+from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.tracing.propagation import extract
 from stardust_auto.tracing.span import Span
@@ -33,12 +34,12 @@ class Shop(StardustSettings):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EmbeddedServer]:
     for name in [name for name in os.environ if name.upper().startswith(("STARDUST", "STARSERVER"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(events, "_in_use", {})  # what other tests have left
+    monkeypatch.setattr(verdicts, "_ledgers", WeakSet())  # what other tests have left
     with EmbeddedServer(period=60) as running:
         monkeypatch.setenv("STARDUST_SERVER", running.url)
         monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path))
         yield running
-        shared.stop_all()
+        CLIENTS.stop_all()
 
 
 @pytest.fixture
@@ -58,11 +59,17 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def report(app: str) -> None:
+    """A change of ``app`` that some other provider brought."""
+    change = verdicts.Verdict("Shop", app, "", 5, "", True, ("pool",), started_ns=time.perf_counter_ns())
+    verdicts.Verdicts().report(report, change)
+
+
 def tags(client: StardustClient) -> list[str]:
     return [
         sample.tag
         for builder in client.tracer.take()
-        if builder.name == events.SPAN
+        if builder.name == verdicts.SPAN
         for sample in (*builder.samples, *builder.error_samples)
     ]
 
@@ -87,12 +94,12 @@ def test_the_sdk_and_a_live_handle_share_one_client(publish: Publish) -> None:
 
 def test_who_has_the_secret_and_who_does_not_share_it(server: EmbeddedServer) -> None:
     client = StardustClient(app_id="Shop", secret="planted-secret")
-    assert client.config is shared.shared_client(Shop)
+    assert client.config is CLIENTS.of_class(Shop.model_config)
 
 
 def test_another_scope_is_another_client(server: EmbeddedServer) -> None:
     client = StardustClient(app_id="shop", scope="prod")
-    assert client.config is not shared.shared_client(Shop)
+    assert client.config is not CLIENTS.of_class(Shop.model_config)
     assert client.config.requested_scope == "prod"
 
 
@@ -123,9 +130,9 @@ def test_the_sdk_traces_changes_of_its_application(publish: Publish) -> None:
         publish(pool="planted-value")
         until(lambda: handle.status.rejected_version is not None)
         assert tags(client) == ["Shop shop v4 refused: pool"]
-        events.emit(events.Published("Other", "other", "", 9, True, ("x",), time.perf_counter_ns()))
+        report("other")
         assert tags(client) == []
-    events.emit(events.Published("Shop", "shop", "", 5, True, ("pool",), time.perf_counter_ns()))
+    report("shop")
     assert tags(client) == []
     handle.close()
 

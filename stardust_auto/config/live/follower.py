@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.live import events
 from stardust_auto.config.live.holder import SnapshotHolder
 from stardust_auto.config.live.subscriptions import Subscription, Subscriptions
-from stardust_auto.config.remote import shared
+from stardust_auto.config.remote.clients import CLIENTS, START_TIMEOUT_SECONDS
+from stardust_auto.config.remote.provider import usable_at_start
 from stardust_auto.config.remote.snapshot import EMPTY, RawSnapshot
 from stardust_auto.config.typed.schema import tree_of
 from stardust_auto.errors import InvalidSettingsError
@@ -22,7 +22,7 @@ from stardust_auto.process.fork import after_fork_in_child
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stardust_auto.config.remote.feed import Feed
+    from stardust_auto.config.remote.provider import SnapshotProvider
 
 T = TypeVar("T", bound=BaseSettings)
 #: Every handle of this process, for tests that want them all to begin anew.
@@ -35,7 +35,7 @@ class Follower(Generic[T]):
     def __init__(
         self,
         settings: type[T],
-        client: Feed | None,
+        client: SnapshotProvider | None,
         on_unavailable: str | None,
         start_timeout: float | None,
         init: Mapping[str, Any],
@@ -43,9 +43,9 @@ class Follower(Generic[T]):
         config = settings.model_config
         self._settings_cls = settings
         self._given = client
-        self._feed: Feed | None = None
+        self._feed: SnapshotProvider | None = None
         self._policy = str(on_unavailable or config.get("stardust_on_unavailable") or "cache-then-defaults")
-        chosen = config.get("stardust_start_timeout", shared.START_TIMEOUT) if start_timeout is None else start_timeout
+        chosen = config.get("stardust_start_timeout", START_TIMEOUT_SECONDS) if start_timeout is None else start_timeout
         self._timeout = float(chosen)  # type: ignore[arg-type]  # our own option, a number
         self._snapshot: T | None = None  # None also after a fork: the next read starts the child's own updates
         self._holder: SnapshotHolder[T] = SnapshotHolder(settings, init, self._published)
@@ -80,11 +80,11 @@ class Follower(Generic[T]):
             self._snapshot = self._holder.settings
             self._closed = True
             self._deadline = None
-        events.forget(self._holder)
         if feed is not None:
-            feed.unsubscribe(self._offer)
+            feed.forget(self._holder)
+            feed.unsubscribe(self._on_snapshot)
             if self._given is None:
-                shared.release_client(feed)
+                CLIENTS.release(feed)
 
     def start_over(self, kept: tuple[Subscription[T], ...] | None = None) -> tuple[Subscription[T], ...]:
         """Forget every state, so that the next read loads anew. With ``kept`` only those callbacks stay; returns those there were."""
@@ -95,7 +95,7 @@ class Follower(Generic[T]):
             self._closed = self._dispatcher.by_hand = False
             return self._subscriptions.start_over(kept)
 
-    def finish_callbacks(self, feed: Feed) -> None:
+    def finish_callbacks(self, feed: SnapshotProvider) -> None:
         """Run what ``feed`` has caused, where no thread does it."""
         if self._feed is feed:
             self._dispatcher.drain()
@@ -113,32 +113,37 @@ class Follower(Generic[T]):
             if settings is None:
                 settings = self._start_from(feed)
             elif feed is not None and feed.snapshot.origin != "none":
-                self._offer(feed.snapshot)
+                self._judge(feed.snapshot)
                 settings = self._holder.settings or settings
             self._snapshot = (
                 None if by_hand else settings
             )  # without threads, each read looks whether it is time to fetch
             return settings
 
-    def _follow(self) -> Feed | None:
+    def _follow(self) -> SnapshotProvider | None:
         """Subscribe and start the feed, once; in a forked child, its own."""
         with self._lock:
             if self._feed is None:
-                self._feed = self._given if self._given is not None else shared.take_client(self._settings_cls)
-                self._dispatcher.by_hand = self._feed is not None and self._feed is shared.offline
+                self._feed = self._given
+                if self._feed is None:
+                    self._feed = CLIENTS.of_class(self._settings_cls.model_config)
+                    if self._feed is not None:
+                        CLIENTS.acquire(self._feed)
+                self._dispatcher.by_hand = self._feed is not None and self._feed is CLIENTS.in_memory
                 if self._feed is not None:
                     self._feed.declare(node.remote_key for node in tree_of(self._settings_cls).leaves())
-                    self._feed.subscribe(self._offer)
+                    self._holder.provider = self._feed
+                    self._feed.subscribe(self._on_snapshot)
             feed = self._feed
         if feed is not None:
             feed.start()
         return feed
 
-    def _start_from(self, feed: Feed | None) -> T:
+    def _start_from(self, feed: SnapshotProvider | None) -> T:
         """The first state: what the center says, else what the policy allows."""
         if feed is None:
             return self._attempt([EMPTY], "no Stardust server is configured: STARDUST_SERVER")
-        raw = shared.allowed(feed, self._policy)
+        raw = usable_at_start(feed, self._policy)
         candidates, note = [raw], ""
         if raw.origin not in ("none", "disk"):
             copy = feed.last_good() if self._policy != "fail" else None
@@ -167,7 +172,10 @@ class Follower(Generic[T]):
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
 
-    def _offer(self, raw: RawSnapshot, force: bool = False) -> bool:
+    def _on_snapshot(self, raw: RawSnapshot) -> None:
+        self._judge(raw)
+
+    def _judge(self, raw: RawSnapshot, force: bool = False) -> bool:
         holder = self._holder
         with holder.lock:
             if holder.settings is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from stardust_auto.config.live.subscriptions import Subscription
-    from stardust_auto.config.remote.feed import Feed
+    from stardust_auto.config.remote.provider import SnapshotProvider
     from stardust_auto.config.typed.settings import OnUnavailable
 
 T = TypeVar("T", bound=BaseSettings)
@@ -46,7 +46,7 @@ class Live(Follower[T]):
         self,
         settings: type[T],
         *,
-        client: Feed | None = None,
+        client: SnapshotProvider | None = None,
         on_unavailable: OnUnavailable | None = None,
         start_timeout: float | None = None,
         init: Mapping[str, Any] | None = None,
@@ -226,7 +226,7 @@ class Live(Follower[T]):
     def reload(self) -> bool:
         """Build again from every source as it is now, also the environment. False when the result is refused."""
         self.current  # noqa: B018 - the first build
-        return self._offer(self._feed.snapshot if self._feed is not None else EMPTY, force=True)
+        return self._judge(self._feed.snapshot if self._feed is not None else EMPTY, force=True)
 
     @property
     def status(self) -> ConfigStatus:
@@ -256,7 +256,7 @@ class Live(Follower[T]):
         return self._snapshot is not None
 
     @property
-    def client(self) -> Feed | None:
+    def client(self) -> SnapshotProvider | None:
         """What brings the values: ``None`` before the first read, and without a center."""
         return self._feed or self._given
 
@@ -278,7 +278,7 @@ def live(
     settings: type[T],
     /,
     *,
-    client: Feed | None = None,
+    client: SnapshotProvider | None = None,
     on_unavailable: OnUnavailable | None = None,
     start_timeout: float | None = None,
     **init: Any,

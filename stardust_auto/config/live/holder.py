@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from stardust_auto.config.live import events
+from stardust_auto.config.remote.verdicts import Verdict
 from stardust_auto.config.typed.builder import Built, build, parse_command_line, rebuild
 from stardust_auto.config.typed.diff import carry_factories, changed_names, changed_paths
 from stardust_auto.config.typed.overrides import apply_overrides, keep_values
@@ -22,6 +22,7 @@ from stardust_auto.process.clock import perf_counter_ns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from stardust_auto.config.remote.provider import SnapshotProvider
     from stardust_auto.config.remote.snapshot import RawSnapshot
 
 logger = get_logger(__name__)
@@ -48,6 +49,7 @@ class SnapshotHolder(Generic[T]):
         self.rejection: InvalidSettingsError | None = None
         self.pending_restart: tuple[str, ...] = ()
         self.unknown: tuple[str, ...] = ()
+        self.provider: SnapshotProvider | None = None
         self._init = Hidden(init)
         self._published = published
         self._cli: CliSettingsSource[Any] | None = None
@@ -116,11 +118,13 @@ class SnapshotHolder(Generic[T]):
             built = self.built
             if not force and built is not None and raw.content_hash == built.raw.content_hash:
                 self.built = replace(built, raw=raw)
-                events.use(self, raw)
+                self._used(raw)
                 self.rejected = self.rejection = None
                 return True
             if not force and self.rejected is not None and self.rejected[1] == raw.content_hash:
                 self.rejected = (raw.version, raw.content_hash)
+                reason = self.rejection.one_line() if self.rejection is not None else ""
+                self._report(Verdict.refused(self.settings_cls.__name__, raw, reason))
                 return False
             before, start = self.settings, perf_counter_ns()
             try:
@@ -136,21 +140,26 @@ class SnapshotHolder(Generic[T]):
                 failure = InvalidSettingsError(self.settings_cls.__name__, (Problem("", "validator_failed", text),))
                 self.refuse(raw, failure, start)
                 return False
-            self._emit(raw, changed_names(before, candidate.settings), start)
+            self._used(raw, changed_names(before, candidate.settings), start)
             return True
 
-    def _emit(self, raw: RawSnapshot, paths: tuple[str, ...], start: int, accepted: bool = True) -> None:
-        name = self.settings_cls.__name__
-        events.emit(events.Published(name, raw.app_id, raw.scope, raw.version, accepted, paths, start))
+    def _used(self, raw: RawSnapshot, paths: tuple[str, ...] = (), start: int = 0) -> None:
+        name, pending = self.settings_cls.__name__, self.pending_restart
+        self._report(Verdict.used(name, raw, paths=paths, pending=pending, started_ns=start))
+
+    def _report(self, verdict: Verdict) -> None:
+        if self.provider is not None:
+            self.provider.report(self, verdict)
 
     def refuse(self, raw: RawSnapshot, error: InvalidSettingsError, start: int | None = None) -> None:
         """Note and report a refused state: one line per content."""
+        paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))
+        name, started = self.settings_cls.__name__, start or perf_counter_ns()
+        self._report(Verdict.refused(name, raw, error.one_line(), paths=paths, started_ns=started))
         self.rejected = (raw.version, raw.content_hash)
         self.rejection = error.with_traceback(None)  # its frames hold states, and it is kept
         kept = f"keeping v{self.built.raw.version}" if self.built is not None else "nothing valid before it"
         tell(logger, logging.ERROR, "settings %s v%d refused, %s: %s", error.title, raw.version, kept, error.one_line())
-        paths = tuple(dict.fromkeys(problem.path or "settings" for problem in error.problems))
-        self._emit(raw, paths, start or perf_counter_ns(), accepted=False)
 
     def _keep_static(self, old: Built[T], new: Built[T]) -> Built[T]:
         tree = tree_of(self.settings_cls)
@@ -179,11 +188,11 @@ class SnapshotHolder(Generic[T]):
         self.built = built
         self.rejected = self.rejection = None
         self.settings = settings
-        events.use(self, built.raw)
-        self._report(built, before)
+        self._used(built.raw)
+        self._log(built, before)
         self._published(settings)
 
-    def _report(self, built: Built[T], before: T | None) -> None:
+    def _log(self, built: Built[T], before: T | None) -> None:
         name = self.settings_cls.__name__
         if before is not None and logger.isEnabledFor(20):
             paths = changed_names(before, built.settings)

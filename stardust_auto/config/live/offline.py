@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.live.follower import handles
-from stardust_auto.config.remote import shared
+from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.config.remote.memory import MemoryClient
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCente
     given a client of their own stay with it.
     """
     center = OfflineCenter(values or {})
-    before, shared.offline = shared.offline, center.client
+    before, CLIENTS.in_memory = CLIENTS.in_memory, center.client
     kept = {handle: handle.start_over() for handle in list(handles) if handle.follows_the_process}
     try:
         yield center
     finally:
-        shared.offline = before
+        CLIENTS.in_memory = before
         for handle in list(handles):
             if handle.follows_the_process:
                 handle.start_over(kept.get(handle, ()))

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stardust_auto.config.remote.feed import FeedState
     from stardust_auto.config.remote.keys import Collision
+    from stardust_auto.config.remote.provider import ProviderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class ConfigStatus:
     failing for some time · OFF no center, or stopped. ``age`` in seconds since the values were last confirmed, ``None`` without any.
     """
 
-    state: FeedState
+    state: ProviderState
     version: int
     scope: str
     origin: str

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from stardust_auto.config.live import events
 from stardust_auto.config.remote import hints
 from stardust_auto.config.remote.cache import DiskCache
 from stardust_auto.config.remote.keys import normalise
 from stardust_auto.config.remote.pull import Pull, UsedKeys
 from stardust_auto.config.remote.schedule import Schedule
 from stardust_auto.config.remote.snapshot import WORKER_ID, RawSnapshot, make_snapshot
+from stardust_auto.config.remote.verdicts import Verdict, Verdicts, changed_keys
 from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
 from stardust_auto.log import get_logger
@@ -24,7 +24,7 @@ from stardust_auto.process.fork import after_fork_in_child
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from stardust_auto.config.remote.feed import FeedState, Listener
+    from stardust_auto.config.remote.provider import Listener, ProviderState
     from stardust_auto.environment.settings import AgentSettings
     from stardust_auto.session.session import Session
 
@@ -79,6 +79,7 @@ class ConfigClient:
         self._due = 0.0
         self._snapshot = self._empty()
         self._cached: RawSnapshot | None = None
+        self.verdicts = Verdicts()
         self._listeners: list[Listener] = []
         self._callbacks: list[Callable[[dict[str, str]], object]] = []
         self._dispatcher = Dispatcher("stardust-config-callbacks")
@@ -168,7 +169,7 @@ class ConfigClient:
             if session is None:
                 return
             session.remove_task(self)
-            events.forget(self)
+            self.verdicts.forget(self)
             if self._owns_session:
                 self._session = None
         if self._owns_session:
@@ -220,7 +221,7 @@ class ConfigClient:
         return self._snapshot.worker_id
 
     @property
-    def state(self) -> FeedState:
+    def state(self) -> ProviderState:
         if not self._running:
             return "OFF"
         if self._refused_secret:
@@ -271,7 +272,7 @@ class ConfigClient:
     def subscribe(self, listener: Listener) -> None:
         with self._lock:
             self._listeners = [*self._listeners, listener]
-        events.forget(self)  # from now on the version counts that a class has accepted
+        self.verdicts.forget(self)  # from now on the version counts that a class has accepted
 
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
@@ -280,6 +281,12 @@ class ConfigClient:
     def last_good(self) -> RawSnapshot | None:
         cached = self._cached
         return cached if cached is not None and cached.content_hash != self._snapshot.content_hash else None
+
+    def report(self, owner: object, verdict: Verdict) -> None:
+        self.verdicts.report(owner, verdict)
+
+    def forget(self, owner: object) -> None:
+        self.verdicts.forget(owner)
 
     def declare(self, used: Iterable[str]) -> None:
         if self._keys is not None:
@@ -373,10 +380,11 @@ class ConfigClient:
             offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
             self._schedule.plan_publish(fetched.next_publish, wall_time(), offset)
         if not self._listeners:
-            events.use_untyped(self, before if changed else None, fetched, start)
-        accepted = True
+            paths = changed_keys(before.values, fetched.values) if changed else ()
+            self.report(self, Verdict.used("", fetched, paths=paths, started_ns=start if changed else 0))
         for listener in self._listeners:
-            accepted = listener(fetched) and accepted
+            listener(fetched)
+        accepted = self.verdicts.accept(fetched)
         first = not self._loaded.is_set()
         self._loaded.set()
         if self._cache is not None and accepted and (moved or first) and self._changed_on_disk(fetched):

@@ -6,12 +6,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.config.remote.verdicts import Verdicts
 from stardust_auto.process.clock import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stardust_auto.config.remote.feed import FeedState, Listener
+    from stardust_auto.config.remote.provider import Listener, ProviderState
+    from stardust_auto.config.remote.verdicts import Verdict
 
 
 class MemoryClient:
@@ -23,6 +25,7 @@ class MemoryClient:
         self.app_id = app_id
         self.last_error = ""
         self.declared: set[str] = set()
+        self.verdicts = Verdicts()
         self._listeners: list[Listener] = []
         self._lock = threading.RLock()
         self._running = False
@@ -38,7 +41,7 @@ class MemoryClient:
         return self._snapshot
 
     @property
-    def state(self) -> FeedState:
+    def state(self) -> ProviderState:
         if not self._running:
             return "OFF"
         if self.last_error:
@@ -54,7 +57,7 @@ class MemoryClient:
     def poll(self) -> bool:
         return False
 
-    def wait_loaded(self, timeout: float) -> bool:  # noqa: ARG002 - the signature of a Feed
+    def wait_loaded(self, timeout: float) -> bool:  # noqa: ARG002 - the signature of a SnapshotProvider
         return self._answers
 
     def last_good(self) -> RawSnapshot | None:
@@ -84,10 +87,15 @@ class MemoryClient:
             time=wall_time(),
             app_id=self.app_id,
         ).sharing(before)
-        accepted = True
         for listener in tuple(self._listeners):
-            accepted = listener(self._snapshot) and accepted
-        return accepted
+            listener(self._snapshot)
+        return self.verdicts.accept(self._snapshot)
+
+    def report(self, owner: object, verdict: Verdict) -> None:
+        self.verdicts.report(owner, verdict)
+
+    def forget(self, owner: object) -> None:
+        self.verdicts.forget(owner)
 
     def fail(self, error: str = "the server does not answer") -> None:
         """From now on the center does not answer."""

@@ -107,9 +107,9 @@ def rebuild(settings_cls: type[T], base: Built[T], merged: Mapping[str, Any]) ->
 
 def call_redacted(settings_cls: type[BaseSettings], init: Callable[..., None], values: dict[str, Any]) -> None:
     """``Settings()`` without a handle: same sources, and an error of the type that pydantic's users expect, without any input."""
-    from stardust_auto.config.remote.shared import first_snapshot
+    from stardust_auto.config.remote.clients import CLIENTS
 
-    raw = EMPTY if "_build_sources" in values else first_snapshot(settings_cls)
+    raw = EMPTY if "_build_sources" in values else CLIENTS.first_snapshot(settings_cls.model_config)
     failure: Exception
     with context.build_of(settings_cls, raw) as under_way:
         try:

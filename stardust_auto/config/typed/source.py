@@ -37,9 +37,9 @@ class StardustSource(EnvSettingsSource):
             if build is not None:
                 snapshot = build.raw
             else:
-                from stardust_auto.config.remote.shared import first_snapshot
+                from stardust_auto.config.remote.clients import CLIENTS
 
-                snapshot = first_snapshot(settings_cls)
+                snapshot = CLIENTS.first_snapshot(settings_cls.model_config)
         self.snapshot = snapshot
         self.ignored: list[str] = []
         self.offered: dict[str, Any] = {}
