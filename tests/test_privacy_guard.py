@@ -48,7 +48,17 @@ def run(tmp_path: Path, statements: Iterable[str], *options: str) -> str:
     source = f"from stardust_auto.privacy import Secret\nsecret, token = {SECRET!r}, {TOKEN!r}\n\n{tests}"
     (tmp_path / "test_it.py").write_text(source)
     (tmp_path / "test_it.py").chmod(0o600)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "_kit.privacy_guard", "--rootdir", str(tmp_path), "test_it.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "_kit.privacy_guard",
+        "--rootdir",
+        str(tmp_path),
+        "test_it.py",
+    ]
     command += ["--basetemp", str(tmp_path / "base"), *options]
     environ = {"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     with open(tmp_path / "output", "w+") as output:

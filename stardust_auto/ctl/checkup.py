@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stardust_auto.activation import boot, launcher
 from stardust_auto.ctl.admin import TIMEOUT, reason
-from stardust_auto.ctl.masking import MASK, masked
 from stardust_auto.environment.settings import VARIABLES
 from stardust_auto.errors import EnvironmentVariableError
+from stardust_auto.privacy import MASK, mask_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +154,7 @@ def setting_rows(environ: Mapping[str, str], options: Mapping[str, str]) -> list
         rows.append(
             {
                 "setting": variable.name,
-                "value": MASK if variable.secret else masked(variable.name, value) or "",
+                "value": MASK if variable.secret else mask_value(variable.name, value) or "",
                 "source": "stardust-auto option" if spelling in options else f"environment, {spelling}",
                 "trouble": trouble,
             }

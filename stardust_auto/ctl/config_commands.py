@@ -10,9 +10,9 @@ from rich.text import Text
 from stardust_auto.ctl import options
 from stardust_auto.ctl.center import Configuration, Item, as_int, open_admin_center, open_center
 from stardust_auto.ctl.errors import CtlError, UsageError
-from stardust_auto.ctl.masking import masked
 from stardust_auto.ctl.output import clock, count, emit_json, plain, say, show_table
 from stardust_auto.ctl.target import Target, find_app_target
+from stardust_auto.privacy import mask_value
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show values that look secret.")]
 
@@ -63,7 +63,7 @@ def history(
         for change in _changes(version):
             if not reveal:
                 key = str(change.get("key") or "")
-                change.update({side: masked(key, as_shown(change.get(side))) for side in ("old", "new")})
+                change.update({side: mask_value(key, as_shown(change.get(side))) for side in ("old", "new")})
     if json_output:
         emit_json({"app": target.app, "versions": versions})
         return
@@ -175,7 +175,7 @@ def shown_items(configuration: Configuration, reveal: bool) -> list[dict[str, ob
     """Rows for people and programs; values that look secret are masked unless ``reveal``."""
 
     def show(item: Item, value: str | None) -> str | None:
-        return value if reveal else masked(item.key, value)
+        return value if reveal else mask_value(item.key, value)
 
     return [
         {

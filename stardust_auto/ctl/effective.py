@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.config.typed.diff import changed_paths
-from stardust_auto.config.typed.explain import MASK, Explanation, explain, show
+from stardust_auto.config.typed.explain import Explanation, explain, show
 from stardust_auto.config.typed.overrides import nearest
 from stardust_auto.config.typed.schema import FieldNode, tree_of
 from stardust_auto.ctl.errors import UsageError
+from stardust_auto.privacy import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

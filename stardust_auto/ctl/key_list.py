@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from stardust_auto.config.typed.problems import remote_key
 from stardust_auto.config.typed.schema import FieldNode, tree_of
-from stardust_auto.ctl.masking import MASK
+from stardust_auto.privacy import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,12 +13,12 @@ from stardust_auto.ctl.config_commands import Reveal, compare, diff_versions, sh
 from stardust_auto.ctl.effective import changed_leaves, leaf_rows, static_changes
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
-from stardust_auto.ctl.masking import masked
 from stardust_auto.ctl.output import complain, count, emit_json, say, show_table
 from stardust_auto.ctl.settings_class import Program, find_program, load_class, with_scope
 from stardust_auto.ctl.target import Target, find_app_target
 from stardust_auto.ctl.watching import watch_keys, watch_program
 from stardust_auto.errors import InvalidSettingsError
+from stardust_auto.privacy import mask_value
 
 Differences = dict[str, tuple[str | None, str | None]]
 
@@ -192,7 +192,7 @@ def diff(
     """Compare what is live with what is staged; or two scopes (--scope test..prod), or two versions (--versions 3..5)."""
 
     def mask(key: str, value: str | None) -> str | None:
-        return value if reveal else masked(key, value)
+        return value if reveal else mask_value(key, value)
 
     pair = scope.split("..", 1) if scope is not None and ".." in scope else None
     if versions is not None and (settings is not None or pair is not None):

@@ -9,9 +9,9 @@ from stardust_auto.ctl.center import Configuration, open_center
 from stardust_auto.ctl.config_commands import compare, transition
 from stardust_auto.ctl.effective import changed_leaves
 from stardust_auto.ctl.errors import UnreachableError
-from stardust_auto.ctl.masking import masked
 from stardust_auto.ctl.output import complain, console, emit_json_line, plain, say
 from stardust_auto.errors import InvalidSettingsError
+from stardust_auto.privacy import mask_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def watch_keys(target: Target, interval: float, changes: int | None, *, reveal: 
     """Tell of each publication and its keys, until interrupted or ``changes`` of them were seen."""
 
     def mask(key: str, value: str | None) -> str | None:
-        return value if reveal else masked(key, value)
+        return value if reveal else mask_value(key, value)
 
     last: Configuration | None = None
     left = changes

@@ -14,6 +14,8 @@ _FALSE = frozenset(("0", "false", "no", "off", "n", "f"))
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 #: The server stores identities in columns of 50 characters, and ``#`` separates the parts of its bus messages.
 IDENTITY_LIMIT = 50
+#: Characters of a refused value in an error text.
+_SHOWN = 200
 
 
 class Variable:
@@ -61,15 +63,11 @@ class Variable:
         try:
             return self.parse(value)
         except ValueError as error:
-            shown = "(a secret, not shown)" if self.secret else repr(_without_credentials(value))
+            # Budget: a process whose variables are right does not load the table of secrets.
+            from stardust_auto.privacy import without_credentials
+
+            shown = "(a secret, not shown)" if self.secret else repr(without_credentials(value)[:_SHOWN])
             raise EnvironmentVariableError(f"{spelling}={shown} cannot be used: {error}") from None
-
-
-def _without_credentials(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and "@" in rest.partition("/")[0]:
-        return f"{scheme}://***@{rest.partition('@')[2]}"
-    return value if len(value) <= 200 else value[:200] + "..."
 
 
 def parse_bool(value: str) -> bool:

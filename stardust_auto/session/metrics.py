@@ -13,14 +13,13 @@ from typing import Final
 
 import psutil
 
+from stardust_auto.privacy import mask_command_line
 from stardust_auto.process.clock import monotonic, wall_time
 from stardust_auto.wire.messages import AppInfo
 from stardust_auto.wire.text import clean_id
 
 #: 2025-01-01 UTC: with a later compile time the server sends the times of commands as UTC (§2.8).
 _EARLIEST_COMPILE: Final = 1_735_689_600_000
-_SENSITIVE: Final = re.compile(r"(secret|passw|pwd|token|key|auth|credential|dsn)", re.IGNORECASE)
-_USERINFO: Final = re.compile(r"//[^/@\s]*@")
 #: Listing sockets reads a table of the kernel line by line; with more descriptors it is left out.
 _MANY_HANDLES: Final = 1000
 
@@ -63,24 +62,6 @@ def compile_time() -> int:
     return max(_EARLIEST_COMPILE, min(changed, int(wall_time() * 1000)))
 
 
-def safe_command_line(arguments: list[str]) -> str:
-    """A command line in which whatever could be a secret is masked."""
-    shown: list[str] = []
-    mask_next = False
-    for argument in arguments:
-        if mask_next and not argument.startswith("-"):
-            shown.append("***")
-            mask_next = False
-            continue
-        name, separator, _ = argument.partition("=")
-        sensitive = (bool(_SENSITIVE.search(name)) and argument.startswith("-")) or bool(
-            separator and _SENSITIVE.search(name)
-        )
-        shown.append(f"{name}=***" if sensitive and separator else _USERINFO.sub("//***@", argument))
-        mask_next = sensitive and not separator
-    return " ".join(shown)
-
-
 class ProcessMetrics:
     """Samples this process. CPU use and collections are counted from one sample to the next."""
 
@@ -99,7 +80,7 @@ class ProcessMetrics:
             for name, read in (
                 ("name", process.name),
                 ("user_name", process.username),
-                ("command_line", lambda: safe_command_line(process.cmdline())),
+                ("command_line", lambda: mask_command_line(process.cmdline())),
                 ("start_time", lambda: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process.create_time()))),
                 ("working_set", lambda: process.memory_info().rss),
                 ("threads", process.num_threads),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from stardust_auto.privacy import mask_text
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -86,20 +88,14 @@ def redact_query(query: str) -> str:
     )
 
 
-_CREDENTIALS = re.compile(r"(\b[a-zA-Z][\w+.-]{0,20}://)[^/\s@'\"]{1,200}@")
 _QUERY = re.compile(r"\?([\w.~%+\-\[\]]{1,100}=[^\s'\")>]{0,1000})")
-_SECRET_WORD = re.compile(
-    r"(?i)\b([\w-]{0,40}(?:password|passwd|pwd|secret|token|api[_-]?key|authorization|credential|cookie)[\w-]{0,40}['\"]?\s*[=:]\s*)"
-    r"((?:bearer|basic|digest)\s+)?('[^']*'|\"[^\"]*\"|[^\s,;&)\]}]+)"
-)
 
 
 def redact_text(text: str) -> str:
     """Free text, such as an exception's message, without URL credentials, query values and ``password=...`` pairs."""
     text = text[:_TEXT_LIMIT]
-    text = _CREDENTIALS.sub(r"\1", text)
     text = _QUERY.sub(lambda match: "?" + redact_query(match.group(1)), text)
-    return _SECRET_WORD.sub(r"\1***", text)
+    return mask_text(text)
 
 
 def error_text(error: BaseException | str, *, stack: bool = True) -> str:

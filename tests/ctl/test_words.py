@@ -7,10 +7,10 @@ import pytest
 from stardust_auto.ctl.center import Configuration
 from stardust_auto.ctl.config_commands import compare, diff_versions, parse_assignments, transition
 from stardust_auto.ctl.errors import CtlError, UsageError
-from stardust_auto.ctl.masking import MASK, masked
 from stardust_auto.ctl.output import clock, count, duration, plain
 from stardust_auto.ctl.target import Target
 from stardust_auto.ctl.trace_commands import first_line
+from stardust_auto.privacy import MASK, mask_value
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_assignments(words: list[str], values: dict[str, str] | None) -> None:
     ],
 )
 def test_values_that_look_secret_are_masked(key: str, value: str | None, shown: str | None) -> None:
-    assert masked(key, value) == shown
+    assert mask_value(key, value) == shown
 
 
 def test_what_is_staged_where_that_can_be_seen() -> None:

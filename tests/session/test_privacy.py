@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stardust_auto.errors import StardustError
-from stardust_auto.session.metrics import safe_command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,21 +91,6 @@ def test_the_folder_that_we_make_is_ours_alone(
     session.start()
     server.wait_for("app/ping")
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize(
-    ("arguments", "shown"),
-    [
-        (["app.py", "--password", "x1", "--port", "80"], "app.py --password *** --port 80"),
-        (["app.py", "--api-key=x1", "-v"], "app.py --api-key=*** -v"),
-        (["app.py", "DB_PASSWORD=x1"], "app.py DB_PASSWORD=***"),
-        (["app.py", "postgres://u:x1@h/db"], "app.py postgres://***@h/db"),
-        (["app.py", "--token", "--verbose"], "app.py --token --verbose"),
-        (["app.py", "--name=x"], "app.py --name=x"),
-    ],
-)
-def test_a_command_line_with_secrets(arguments: list[str], shown: str) -> None:
-    assert safe_command_line(arguments) == shown
 
 
 def test_the_logger_writes_nowhere_by_itself() -> None:

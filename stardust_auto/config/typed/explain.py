@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.config.typed.merge import lookup_path, present
 from stardust_auto.config.typed.problems import environment_variable, origin_of, remote_key
 from stardust_auto.config.typed.schema import FieldNode, tree_of
+from stardust_auto.privacy import MASK, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stardust_auto.config.typed.builder import Built
 
-MASK = "***"
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST = 200
 _LABELS = {
     "CliSettingsSource": "command line",
@@ -71,8 +69,7 @@ def show(node: FieldNode, value: Any) -> str:
         return MASK
     if node.children or node.item is not None:
         return _show_nested(node, value)
-    text = repr(value)
-    text = _CREDENTIALS.sub(MASK + "@", text)
+    text = without_credentials(repr(value))
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
@@ -95,7 +92,7 @@ def _show_nested(node: FieldNode, value: Any) -> str:
     if node.item is not None and isinstance(value, (list, tuple, set, frozenset)):
         return "[" + ", ".join(show(node.item, entry) for entry in value) + "]"
     hides = any(entry.secret for entry in node.walk())
-    return MASK if hides else _CREDENTIALS.sub(MASK + "@", repr(value))[:_LONGEST]
+    return MASK if hides else without_credentials(repr(value))[:_LONGEST]
 
 
 def explain(built: Built[Any], node: FieldNode, path: Sequence[str], settings: Any, waiting: bool) -> Explanation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
-import re
 import types
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +18,11 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from stardust_auto.config.remote.keys import DELIMITER
 from stardust_auto.config.typed.markers import Local, Marker, Masked, Replace, Static
+from stardust_auto.privacy import is_secret_name
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?$|passw|secret|token|credential|private_?key|api_?key|access_?key|auth$|dsn$|connection_?string|cookie",
-    re.IGNORECASE,
-)
 _PLAIN = (bool, int, float, decimal.Decimal, enum.Enum, datetime.date, datetime.time, datetime.timedelta, ByteSize)
 _SECRET = (SecretStr, SecretBytes, Secret)
 Key = str | int
@@ -142,7 +138,7 @@ class FieldNode:
             return True
         if any(_is(member, _SECRET) or _is(get_origin(member), _SECRET) for member, _ in self.members):
             return True
-        return not self.plain and not self.models and bool(_SECRET_NAME.search(self.name))
+        return not self.plain and not self.models and is_secret_name(self.name)
 
     @cached_property
     def children(self) -> dict[str, FieldNode]:
