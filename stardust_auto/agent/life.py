@@ -1,6 +1,6 @@
 """Every way in which a process begins and ends: fork, exit, SIGTERM, multiprocessing, Celery, rq, uWSGI.
 
-The rules (tracing.md X5 to X13): nothing is started before it is used, in each process anew; ending takes one budget of
+The rules (X5 to X13): nothing is started before it is used, in each process anew; ending takes one budget of
 wall clock however many ways of ending fire; a signal handler of the application is never replaced.
 """
 

@@ -1,4 +1,4 @@
-"""The part of a trace that runs in this process: its spans are kept together or not at all (tracing.md X20).
+"""The part of a trace that runs in this process: its spans are kept together or not at all (X20).
 
 Which calls of a trace are worth keeping is often known only at its end: the request failed, it was slow, or one call in it was the
 first of its name. Until then the calls of a trace that is not sampled wait here, as the few references that a sample is made of.

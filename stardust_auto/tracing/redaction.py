@@ -39,7 +39,7 @@ _PLAIN_NAME = re.compile(r'"[^\W\d][\w$]*"')
 
 
 def redact_sql(sql: str) -> str:
-    """``sql`` without literals and comments: every value is ``?``, lists of values are one ``(?)`` (tracing.md S29)."""
+    """``sql`` without literals and comments: every value is ``?``, lists of values are one ``(?)`` (S29)."""
     text = sql[:_TEXT_LIMIT]
     parts: list[str] = []
     last = 0
@@ -70,7 +70,7 @@ def redact_sql(sql: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """``url`` without credentials and fragment; the keys of the query stay, its values become ``?`` (tracing.md R26)."""
+    """``url`` without credentials and fragment; the keys of the query stay, its values become ``?`` (R26)."""
     text = url[:_TEXT_LIMIT]
     text = text.partition("#")[0]
     head, question, query = text.partition("?")

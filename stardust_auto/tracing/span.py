@@ -137,7 +137,7 @@ class Span:
             try:
                 current_span.reset(token)
             except ValueError:
-                # tracing.md §4.3: a token of another context; that context ends by itself, so nothing is left to undo.
+                # A token of another context; that context ends by itself, so nothing is left to undo.
                 self._token = None
 
     def __repr__(self) -> str:

@@ -17,10 +17,10 @@ from stardust_auto.activation import boot
 CUSTOM = "import sys; sys.custom = getattr(sys, 'custom', 0) + 1; name = __name__; place = __file__"
 
 
+@pytest.mark.case("L5")
 def test_the_users_sitecustomize_runs_once_and_is_the_module(
     launch: Run, run: Run, python: str, tmp_path: Path
 ) -> None:
-    # tracing.md L5
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text(CUSTOM)
     code = (
@@ -34,8 +34,9 @@ def test_the_users_sitecustomize_runs_once_and_is_the_module(
     assert traced.stderr == ""
 
 
+@pytest.mark.case("L5", "L23")
 def test_the_next_sitecustomize_of_a_chain_runs_as_without_us(launch: Run, python: str, tmp_path: Path) -> None:
-    # tracing.md L5, L23: only the first one on the path is run, as always
+    # only the first one on the path is run, as always
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sitecustomize.py").write_text(f"print({name!r})")
@@ -43,11 +44,11 @@ def test_the_next_sitecustomize_of_a_chain_runs_as_without_us(launch: Run, pytho
     assert (done.stdout, done.stderr) == ("one\n", "")
 
 
+@pytest.mark.case("L6")
 @pytest.mark.parametrize("text", ["raise ValueError('broken')", "import no_such_module", "1 +", "raise SystemExit(9)"])
 def test_a_broken_sitecustomize_is_as_broken_as_without_us(
     launch: Run, run: Run, python: str, tmp_path: Path, text: str
 ) -> None:
-    # tracing.md L6
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text(text)
     plain = run([python, "-c", PROBE], env={"PYTHONPATH": str(tmp_path / "own")})
@@ -60,6 +61,7 @@ def test_a_broken_sitecustomize_is_as_broken_as_without_us(
     assert traced.stdout == "active\n"
 
 
+@pytest.mark.case("L5")
 def test_no_sitecustomize_is_no_sitecustomize(launch: Run, run: Run, python: str) -> None:
     code = (
         "import sys; print('sitecustomize' in sys.modules)\n"
@@ -70,8 +72,9 @@ def test_no_sitecustomize_is_no_sitecustomize(launch: Run, run: Run, python: str
     assert (traced.stdout, traced.stderr) == (plain.stdout, plain.stderr)
 
 
+@pytest.mark.case("L7")
 def test_usercustomize_is_untouched(run: Run, refusing: str, tmp_path: Path) -> None:
-    # tracing.md L7: a virtual environment has no user folder, so the interpreter below it is asked
+    # a virtual environment has no user folder, so the interpreter below it is asked
     base = os.path.realpath(sys.executable)
     home = tmp_path / "user"
     folder = subprocess.run(
@@ -88,15 +91,16 @@ def test_usercustomize_is_untouched(run: Run, refusing: str, tmp_path: Path) -> 
     assert (traced.stdout, traced.stderr) == (plain.stdout, plain.stderr) == ("user True\n", "")
 
 
+@pytest.mark.case("L10", "L11")
 @pytest.mark.parametrize("flags", [["-S"], ["-I"], ["-E"]])
 def test_flags_that_ignore_pythonpath_are_silent(launch: Run, run: Run, python: str, flags: list[str]) -> None:
-    # tracing.md L10, L11
     plain = run([python, *flags, "-c", PROBE])
     traced = launch([python, *flags, "-c", PROBE])
     assert (traced.stdout, traced.stderr, traced.returncode) == (plain.stdout, plain.stderr, 0)
     assert traced.stdout == "absent\n"
 
 
+@pytest.mark.case("L19", "L26")
 @pytest.mark.parametrize(
     "flags",
     [
@@ -110,7 +114,6 @@ def test_flags_that_ignore_pythonpath_are_silent(launch: Run, run: Run, python: 
     ],
 )
 def test_flags_that_leave_us_active_raise_no_warning(launch: Run, python: str, flags: list[str]) -> None:
-    # tracing.md L19, L26
     done = launch([python, *flags, "-c", "import sqlite3; sqlite3.connect(':memory:').close()" + PROBE])
     assert (done.stdout, done.stderr) == ("active\n", "")
 
@@ -125,23 +128,23 @@ def _other_pythons() -> list[str]:
     return [path for version, path in sorted(found.items()) if version != sys.version_info[:2]]
 
 
+@pytest.mark.case("L13", "L16")
 def test_a_child_of_another_environment_is_left_alone(launch: Run, run: Run, foreign: str) -> None:
-    # tracing.md L13, L16
     plain = run([foreign, "-c", PROBE])
     traced = launch([foreign, "-c", PROBE])
     assert (traced.stdout, traced.stderr, traced.returncode) == (plain.stdout, plain.stderr, 0) == ("absent\n", "", 0)
 
 
+@pytest.mark.case("L5", "L13")
 def test_a_child_of_another_environment_keeps_its_sitecustomize(launch: Run, foreign: str, tmp_path: Path) -> None:
-    # tracing.md L5, L13
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sitecustomize.py").write_text("print('own')")
     done = launch([foreign, "-c", PROBE], env={"PYTHONPATH": str(tmp_path / "own")})
     assert (done.stdout, done.stderr) == ("own\nabsent\n", "")
 
 
+@pytest.mark.case("L13")
 def test_every_other_python_of_this_machine_is_left_alone(launch: Run, run: Run) -> None:
-    # tracing.md L13
     for other in _other_pythons():
         plain = run([other, "-c", PROBE])
         traced = launch([other, "-c", PROBE])
@@ -150,8 +153,8 @@ def test_every_other_python_of_this_machine_is_left_alone(launch: Run, run: Run)
         )
 
 
+@pytest.mark.case("L13", "L16")
 def test_a_foreign_child_of_a_traced_parent(launch: Run, python: str, foreign: str) -> None:
-    # tracing.md L13, L16
     code = f"import subprocess, sys; sys.exit(subprocess.run([{foreign!r}, '-c', {PROBE!r}]).returncode)"
     done = launch([python, "-c", code])
     assert (done.stdout, done.stderr, done.returncode) == ("absent\n", "", 0)
@@ -169,13 +172,14 @@ def test_children_are_active_too(launch: Run, python: str) -> None:
     assert launch([python, "-c", code]).stdout == "active\n"
 
 
+@pytest.mark.case("L18")
 def test_a_child_with_an_empty_environment(launch: Run, run: Run, python: str) -> None:
-    # tracing.md L18
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {PROBE!r}], env={{}})"
     done = launch([python, "-c", code])
     assert (done.stdout, done.stderr) == ("absent\n", "")
 
 
+@pytest.mark.case("L15")
 @pytest.mark.parametrize(
     "env",
     [
@@ -187,7 +191,7 @@ def test_a_child_with_an_empty_environment(launch: Run, run: Run, python: str) -
     ],
 )
 def test_switched_off_or_not_configured(run: Run, python: str, env: dict[str, str]) -> None:
-    # tracing.md L15: at most 5 modules more than plain Python
+    # at most 5 modules more than plain Python
     code = "import sys; print(*sorted(sys.modules))"
     plain = run([python, "-c", code])
     idle = run([LAUNCHER, python, "-c", code], env=env)
@@ -242,7 +246,7 @@ def test_no_target_no_cost(launch: Run, python: str) -> None:
 
 
 def test_activate_twice_is_once(launch: Run, python: str) -> None:
-    # tracing.md §4.1: sitecustomize executed several times
+    # sitecustomize executed several times
     code = (
         "import sys, importlib\nfrom stardust_auto.activation import boot\nbefore = list(sys.meta_path)\n"
         "print(boot.activate(), sys.meta_path == before)\n"

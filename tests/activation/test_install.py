@@ -63,16 +63,16 @@ def test_files_by_version_of_python() -> None:
     assert install.wanted_files((3, 15))[install.START] == "stardust_auto.activation.boot:activate_if_asked\n"
 
 
+@pytest.mark.case("L9", "L10")
 @pytest.mark.parametrize("flags", [[], ["-I"], ["-E"], ["-s"]])
 def test_pth_activates_where_pythonpath_is_ignored(run: Run, environment: tuple[str, Path], flags: list[str]) -> None:
-    # tracing.md L9, L10
     python, packages = environment
     install.install(str(packages))
     assert run([python, *flags, "-c", PROBE], env=ON).stdout == "active\n"
 
 
+@pytest.mark.case("L9")
 def test_a_console_script_of_an_isolated_python(run: Run, environment: tuple[str, Path], tmp_path: Path) -> None:
-    # tracing.md L9
     python, packages = environment
     install.install(str(packages))
     script = tmp_path / "tool"

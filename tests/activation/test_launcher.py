@@ -1,4 +1,4 @@
-"""The launcher: what it starts cannot tell that it was there (tracing.md L)."""
+"""The launcher: what it starts cannot tell that it was there."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ sys.exit(7)
 """
 
 
+@pytest.mark.case("L1", "L2", "L3")
 def test_arguments_pid_stdin_directory_and_exit_code_stay(launch: Run, run: Run, python: str, tmp_path: Path) -> None:
-    # tracing.md L1, L2, L3
     script = tmp_path / "app.py"
     script.write_text(REPORT)
     arguments = [python, "app.py", "a", "", "-x", "--server", "ü *"]
@@ -38,8 +38,9 @@ def test_arguments_pid_stdin_directory_and_exit_code_stay(launch: Run, run: Run,
         assert after[same] == before[same]
 
 
+@pytest.mark.case("L1")
 def test_the_launcher_becomes_the_program(clean: dict[str, str], refusing: str, python: str) -> None:
-    # tracing.md L1: one process, one pid
+    # one process, one pid
     child = subprocess.Popen(
         [LAUNCHER, "--server", refusing, python, "-c", "import os; print(os.getpid())"],
         env=clean,
@@ -49,6 +50,7 @@ def test_the_launcher_becomes_the_program(clean: dict[str, str], refusing: str, 
     assert int(out) == child.pid
 
 
+@pytest.mark.case("L1")
 def test_argv0_is_as_typed(launch: Run, python: str, tmp_path: Path) -> None:
     folder = Path(python).parent
     done = launch(
@@ -57,12 +59,13 @@ def test_argv0_is_as_typed(launch: Run, python: str, tmp_path: Path) -> None:
     assert done.stdout.strip() == Path(python).name
 
 
+@pytest.mark.case("L3", "L4")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("", boot.SITE),  # tracing.md L3: no empty entry
-        ("/a:/b:/a", f"{boot.SITE}:/a:/b:/a"),  # tracing.md L4: order and duplicates
-        (f"/a:{boot.SITE}:/b", f"{boot.SITE}:/a:/b"),  # tracing.md L4: launcher in launcher
+        ("", boot.SITE),  # no empty entry
+        ("/a:/b:/a", f"{boot.SITE}:/a:/b:/a"),  # order and duplicates
+        (f"/a:{boot.SITE}:/b", f"{boot.SITE}:/a:/b"),  # launcher in launcher
         (boot.SITE, boot.SITE),
         (":/a", f"{boot.SITE}::/a"),  # an empty entry of the user's own is the user's
     ],
@@ -71,8 +74,8 @@ def test_pythonpath(before: str, after: str) -> None:
     assert launcher.with_site(before) == after
 
 
+@pytest.mark.case("L4")
 def test_nested_launchers_lose_nothing(run: Run, refusing: str, python: str, tmp_path: Path) -> None:
-    # tracing.md L4
     done = run(
         [
             LAUNCHER,
@@ -126,15 +129,15 @@ def test_two_dashes_end_the_options(run: Run, tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("odd\n", 0)
 
 
+@pytest.mark.case("L12")
 def test_unknown_command(run: Run) -> None:
-    # tracing.md L12
     done = run([LAUNCHER, "no-such-command", "x"])
     assert (done.returncode, done.stdout) == (127, "")
     assert done.stderr == "stardust-auto: command not found: no-such-command\n"
 
 
+@pytest.mark.case("L12")
 def test_not_executable(run: Run, tmp_path: Path) -> None:
-    # tracing.md L12
     plain = tmp_path / "plain.txt"
     plain.write_text("text")
     for command in (str(plain), str(tmp_path), "./plain.txt"):
@@ -198,14 +201,14 @@ def test_a_signal_of_the_program_is_its_own(launch: Run, python: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.case("L14")
 def test_a_command_that_is_not_python(launch: Run) -> None:
-    # tracing.md L14
     done = launch(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
 
 
+@pytest.mark.case("L24")
 def test_closed_standard_streams(run: Run, refusing: str, python: str, tmp_path: Path) -> None:
-    # tracing.md L24
     (tmp_path / "app.py").write_text(
         "import sqlite3; open('done', 'w').write(str(sqlite3.connect(':memory:').execute('select 1').fetchone()))"
     )
@@ -214,8 +217,8 @@ def test_closed_standard_streams(run: Run, refusing: str, python: str, tmp_path:
     assert (tmp_path / "done").read_text() == "(1,)"
 
 
+@pytest.mark.case("L24")
 def test_no_home_and_a_folder_that_cannot_be_written(run: Run, refusing: str, python: str) -> None:
-    # tracing.md L24
     code = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone())"
     done = run(
         [LAUNCHER, "--server", refusing, python, "-c", code],
@@ -225,9 +228,9 @@ def test_no_home_and_a_folder_that_cannot_be_written(run: Run, refusing: str, py
     assert (done.stdout, done.stderr, done.returncode) == ("(1,)\n", "", 0)
 
 
+@pytest.mark.case("L8", "L25")
 @pytest.mark.parametrize("form", ["-m pkg", "-m pkg.tool", "-c", "-", "zip", "folder", "script"])
 def test_every_way_to_name_a_program(launch: Run, python: str, tmp_path: Path, form: str) -> None:
-    # tracing.md L8
     package = tmp_path / "pkg"
     package.mkdir()
     for name in ("__init__.py", "__main__.py", "tool.py"):

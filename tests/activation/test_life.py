@@ -1,4 +1,4 @@
-"""How processes begin and end: fork, exit, SIGTERM, multiprocessing, and a server that is away (tracing.md X)."""
+"""How processes begin and end: fork, exit, SIGTERM, multiprocessing, and a server that is away."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def test_the_last_calls_arrive_at_exit(traced: Run, counts: Counts) -> None:
     assert counts() == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X7")
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
@@ -66,13 +67,15 @@ def test_every_way_to_exit(traced: Run, counts: Counts, run: Run, python: str, e
     assert counts() == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X16")
 def test_calls_of_the_programs_own_atexit_functions_arrive(traced: Run, counts: Counts) -> None:
     traced("import atexit; atexit.register(queries, 'late'); queries('one'); online()")
     assert counts() == {"db:one:Select": 5, "db:late:Select": 5}
 
 
+@pytest.mark.case("X13")
 def test_no_thread_and_no_socket_before_the_first_record(traced: Run) -> None:
-    # tracing.md X13: not in a master that only loads the libraries
+    # not in a master that only loads the libraries
     done = traced(
         "import os, threading, json, time, requests, redis, wsgiref.simple_server\n"
         "def threads(): return [threading.active_count(), len(os.listdir('/proc/self/task'))]\n"
@@ -100,10 +103,10 @@ def test_a_program_that_waits_for_every_thread_ends(traced: Run) -> None:
     assert done.stdout == "ended\n"
 
 
+@pytest.mark.case("X6")
 def test_sigterm_keeps_the_last_calls_and_the_exit_status(
     clean: dict[str, str], server: EmbeddedServer, counts: Counts, python: str, tmp_path: Path
 ) -> None:
-    # tracing.md X6
     child = subprocess.Popen(
         [
             LAUNCHER,
@@ -128,9 +131,9 @@ def test_sigterm_keeps_the_last_calls_and_the_exit_status(
     assert counts() == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X6")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_sigterm_handler_of_the_program_stays_its_own(traced: Run, counts: Counts, when: str) -> None:
-    # tracing.md X6
     mine = "signal.signal(signal.SIGTERM, lambda *_: (print('mine'), sys.exit(5)))"
     steps = {"before": f"{mine}; queries('one'); online()", "after": f"queries('one'); online(); {mine}"}[when]
     done = traced(f"import os, signal, sys; {steps}; os.kill(os.getpid(), signal.SIGTERM)")
@@ -138,8 +141,8 @@ def test_a_sigterm_handler_of_the_program_stays_its_own(traced: Run, counts: Cou
     assert counts() == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X6")
 def test_an_ignored_sigterm_stays_ignored(traced: Run) -> None:
-    # tracing.md X6
     done = traced(
         "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); queries('one'); os.kill(os.getpid(), 15);"
         "print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)"
@@ -147,10 +150,11 @@ def test_an_ignored_sigterm_stays_ignored(traced: Run) -> None:
     assert (done.stdout, done.returncode) == ("True\n", 0)
 
 
+@pytest.mark.case("X6")
 def test_the_first_process_of_a_container_goes_on_and_has_reported(
     run: Run, server: EmbeddedServer, counts: Counts, python: str
 ) -> None:
-    # tracing.md X6: the system keeps SIGTERM from a process 1 without a handler; what comes some seconds later is SIGKILL
+    # the system keeps SIGTERM from a process 1 without a handler; what comes some seconds later is SIGKILL
     container = ["unshare", "--fork", "--pid", "--kill-child"]
     try:
         if run([*container, "true"]).returncode:
@@ -170,8 +174,9 @@ def test_the_first_process_of_a_container_goes_on_and_has_reported(
     assert counts() == {"db:one:Select": 10, "db:two:Select": 10}
 
 
+@pytest.mark.case("X7")
 def test_sigint_is_untouched(traced: Run, run: Run, python: str) -> None:
-    # tracing.md X7: whatever it is that the shell has set
+    # whatever it is that the shell has set
     show = "import signal; print(signal.getsignal(signal.SIGINT))"
     assert traced(f"queries('one'); {show}").stdout == run([python, "-c", show]).stdout != ""
 
@@ -184,8 +189,9 @@ def test_a_first_call_in_another_thread_installs_no_handler_and_no_harm(traced: 
     assert counts() == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X10")
 def test_a_forked_child_reports_its_own_calls_only(traced: Run, counts: Counts) -> None:
-    # tracing.md X10: nothing is sent twice, the child is an instance of its own
+    # nothing is sent twice, the child is an instance of its own
     done = traced(
         "import os, sys\nqueries('parent')\npid = os.fork()\n"
         "if pid == 0:\n    queries('child'); online(); sys.exit(4)\n"
@@ -195,8 +201,9 @@ def test_a_forked_child_reports_its_own_calls_only(traced: Run, counts: Counts) 
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+@pytest.mark.case("X10")
 def test_a_forked_child_closes_what_it_inherits_and_its_parent_goes_on(traced: Run, counts: Counts) -> None:
-    # tracing.md X10: no connection is shared, none is shut down, and no ResourceWarning tells of it
+    # no connection is shared, none is shut down, and no ResourceWarning tells of it
     done = traced(
         "import os, sys, time, warnings; warnings.simplefilter('always'); queries('parent'); online()\n"
         # Python 3.12 warns of threads at a fork. Ours ends before it, unless it is in the middle of a call.
@@ -215,8 +222,9 @@ def test_a_forked_child_closes_what_it_inherits_and_its_parent_goes_on(traced: R
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+@pytest.mark.case("X11")
 def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
-    # tracing.md X11: the background thread is in the middle of its imports, which the child needs too
+    # the background thread is in the middle of its imports, which the child needs too
     done = traced(
         "import os, sys\nqueries('parent')\npid = os.fork()\n"
         "if pid == 0:\n    import requests, logging, websockets.client, psutil; queries('child'); online(); sys.exit(0)\n"
@@ -227,8 +235,9 @@ def test_fork_right_after_the_first_call(traced: Run, counts: Counts) -> None:
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+@pytest.mark.case("X6", "X10")
 def test_a_forked_child_is_ended_by_sigterm_as_without_us(traced: Run, run: Run, python: str) -> None:
-    # tracing.md X6, X10: however soon it comes; the child has recorded nothing, and has no handler of ours
+    # however soon it comes; the child has recorded nothing, and has no handler of ours
     code = (
         "import multiprocessing, os, signal, time\n"
         "def ended(pid):\n"
@@ -253,8 +262,9 @@ def test_a_forked_child_is_ended_by_sigterm_as_without_us(traced: Run, run: Run,
     assert (done.stdout, done.returncode) == (plain.stdout, 0) == ("{15} 0 set()\n", 0)
 
 
+@pytest.mark.case("X9")
 def test_a_main_thread_that_has_not_heard_a_signal_is_told_again(run: Run, python: str) -> None:
-    # tracing.md X9: Pool.terminate() comes when workers begin to wait, and a handler is not called any more
+    # Pool.terminate() comes when workers begin to wait, and a handler is not called any more
     code = (
         "import os, signal, threading\n"
         "from stardust_auto.process.nudge import Nudge\n"
@@ -269,8 +279,9 @@ def test_a_main_thread_that_has_not_heard_a_signal_is_told_again(run: Run, pytho
     assert (done.stdout, done.stderr) == ("heard\nTrue\n1\n", "")
 
 
+@pytest.mark.case("X9")
 def test_pools_of_workers_that_record_end_at_once(traced: Run) -> None:
-    # tracing.md X9: 1 of 150 hung before such a worker was told again
+    # 1 of 150 hung before such a worker was told again
     done = traced(
         "import multiprocessing\n"
         "def work(number): queries('work', 1)\n"
@@ -283,8 +294,9 @@ def test_pools_of_workers_that_record_end_at_once(traced: Run) -> None:
     assert (done.stdout, done.returncode) == ("ended\n", 0)
 
 
+@pytest.mark.case("X11")
 def test_fork_in_the_middle_of_our_imports(traced: Run, counts: Counts) -> None:
-    # tracing.md X11: a child that inherits half an import of ours would wait for the other half for ever
+    # a child that inherits half an import of ours would wait for the other half for ever
     done = traced(
         "import os, sys, threading, time\n"
         "begun = threading.Event()\n"
@@ -300,8 +312,8 @@ def test_fork_in_the_middle_of_our_imports(traced: Run, counts: Counts) -> None:
     assert counts() == {"db:parent:Select": 6, "db:child:Select": 5}
 
 
+@pytest.mark.case("X11", "X12")
 def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts: Counts) -> None:
-    # tracing.md X11, X12
     done = traced(
         "import os, sys, threading\nfrom stardust_auto.agent.agent import get_tracer\n"
         "stop = threading.Event()\n"
@@ -343,11 +355,11 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.case("L17", "X9")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(
     run: Run, server: EmbeddedServer, counts: Counts, python: str, tmp_path: Path, method: str
 ) -> None:
-    # tracing.md X9, L17
     (tmp_path / "work.py").write_text(QUERIES + "def job(name):\n    queries(name)\n    online()\n    return 1\n")
     (tmp_path / "app.py").write_text(MULTIPROCESSING)
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "app.py", method])
@@ -355,8 +367,9 @@ def test_multiprocessing(
     assert counts() == {"db:child:Select": 10, "db:pool:Select": 30, "db:executor:Select": 30}
 
 
+@pytest.mark.case("X6", "X9")
 def test_a_process_pool_that_is_terminated_keeps_its_calls(traced: Run, counts: Counts) -> None:
-    # tracing.md X6, X9: leaving `with Pool()` sends SIGTERM to the workers
+    # leaving `with Pool()` sends SIGTERM to the workers
     done = traced(
         "import multiprocessing\ndef job(name): queries(name); online()\nif __name__ == '__main__':\n"
         "    with multiprocessing.get_context('fork').Pool(2) as pool: pool.map(job, ['pool'] * 4)\n"
@@ -365,8 +378,9 @@ def test_a_process_pool_that_is_terminated_keeps_its_calls(traced: Run, counts: 
     assert counts() == {"db:pool:Select": 20}
 
 
+@pytest.mark.case("L19", "X13")
 def test_python_does_not_warn_of_a_fork_that_is_its_only_thread(traced: Run, counts: Counts) -> None:
-    # tracing.md L19, X13: since 3.12 a fork with threads is a DeprecationWarning
+    # since 3.12 a fork with threads is a DeprecationWarning
     done = traced(
         "import os, warnings; warnings.simplefilter('error', DeprecationWarning)\nqueries('one'); online()\n"
         "for _ in range(3):\n"
@@ -379,8 +393,8 @@ def test_python_does_not_warn_of_a_fork_that_is_its_only_thread(traced: Run, cou
     assert counts() == {"db:one:Select": 10}
 
 
+@pytest.mark.case("X12")
 def test_subprocess_with_posix_spawn_and_vfork(traced: Run, counts: Counts) -> None:
-    # tracing.md X12
     done = traced(
         "import os, subprocess, sys; queries('one'); online()\n"
         "pid = os.posix_spawn('/bin/true', ['true'], os.environ); print(os.waitpid(pid, 0)[1])\n"

@@ -1,5 +1,5 @@
 """Tests of the program that put something in the place of the network, the clocks or the threads: ours is not in their books, and works
-on (tracing.md R30).
+on.
 
 Every program here is in such a state from before its first traced call until the agent has logged in, which is when it loads most of
 itself. What it prints, among it all calls that its stand-ins saw, is the same as without us.
@@ -103,6 +103,7 @@ settled(); print(seen)
 ERRORS = WARNINGS.replace("always", "error")
 
 
+@pytest.mark.case("R30")
 @pytest.mark.parametrize(
     "program",
     [RESPONSES, REQUESTS_MOCK, VCR, HTTPRETTY, MOCK, SCRIPTED_CLOCK, FREEZEGUN, WARNINGS, ERRORS],
@@ -118,7 +119,7 @@ ERRORS = WARNINGS.replace("always", "error")
         "errors",
     ],
 )
-def test_r30_a_stand_in_sees_the_programs_calls_only(
+def test_a_stand_in_sees_the_programs_calls_only(
     run: Run, server: EmbeddedServer, python: str, tmp_path: Path, program: str
 ) -> None:
     code = QUERIES + WAIT + program
@@ -130,8 +131,9 @@ def test_r30_a_stand_in_sees_the_programs_calls_only(
     assert counted(server, "mocks")["db:one:Select"] == 5
 
 
+@pytest.mark.case("R30")
 def test_what_kept_us_from_starting_may_be_over(run: Run, server: EmbeddedServer, python: str) -> None:
-    # tracing.md R30: what a test puts somewhere is gone after the test
+    # what a test puts somewhere is gone after the test
     code = (
         "import sys; broken = []\n"
         "class Stub:\n"
@@ -147,8 +149,9 @@ def test_what_kept_us_from_starting_may_be_over(run: Run, server: EmbeddedServer
     assert counted(server, "mocks") == {"db:one:Select": 5, "db:two:Select": 5}
 
 
+@pytest.mark.case("R30")
 def test_pytest_rewrites_none_of_our_modules(run: Run, server: EmbeddedServer, python: str, tmp_path: Path) -> None:
-    # tracing.md R30: it does so with each distribution that brings a plugin, and the agent is loaded in a thread
+    # it does so with each distribution that brings a plugin, and the agent is loaded in a thread
     (tmp_path / "test_it.py").write_text(
         QUERIES + WAIT + "def test_it():\n"
         "    import sys; queries('one'); settled()\n"

@@ -1,4 +1,4 @@
-"""rq under the launcher: it forks for each job, and the child ends by os._exit (tracing.md §4.5)."""
+"""rq under the launcher: it forks for each job, and the child ends by os._exit."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def store() -> Iterator[int]:
         yield running.port
 
 
+@pytest.mark.case("X9")
 @pytest.mark.parametrize("kind", ["rq.Worker", "rq.worker.SpawnWorker", "rq.SimpleWorker"])
 def test_rq(
     server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path, store: int, kind: str

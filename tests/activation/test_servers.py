@@ -1,4 +1,4 @@
-"""Servers that fork and reload, as real processes under the launcher (tracing.md L8, L9, L20 to L22)."""
+"""Servers that fork and reload, as real processes under the launcher."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.case("L9", "L22", "X18")
 @pytest.mark.parametrize(
     "options",
     [
@@ -37,7 +38,7 @@ def app(environ, start_response):
     ],
 )
 def test_gunicorn(server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]) -> None:
-    # tracing.md L9, L22: every worker reports, none hangs, nothing is sent twice
+    # every worker reports, none hangs, nothing is sent twice
     (tmp_path / "shop.py").write_text(APP)
     address = f"127.0.0.1:{reserved_port()}"
     with serving("gunicorn", "-w", "2", "-k", *options, "-b", address, "shop:app") as process:
@@ -63,11 +64,11 @@ def test_waitress(server: EmbeddedServer, serving: Serving, tmp_path: Path) -> N
         until(lambda: counted(server, "web").get("/page", 0) == 10)
 
 
+@pytest.mark.case("L21")
 @pytest.mark.parametrize("options", [["--workers", "2"], ["--reload"]])
 def test_uvicorns_processes_are_traced(
     server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]
 ) -> None:
-    # tracing.md L21
     (tmp_path / "shop.py").write_text(
         "import sqlite3\n"
         "async def app(scope, receive, send):\n"
@@ -83,6 +84,7 @@ def test_uvicorns_processes_are_traced(
         until(lambda: counted(server, "web").get("db:work:Select", 0) == 10)
 
 
+@pytest.mark.case("L20")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -96,7 +98,6 @@ def test_uvicorns_processes_are_traced(
     ids=lambda arguments: arguments[1],
 )
 def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, arguments: list[str]) -> None:
-    # tracing.md L20
     (tmp_path / "test_it.py").write_text(
         "import unittest\nclass T(unittest.TestCase):\n    def test_it(self): assert 1 + 1 == 2\n"
     )
@@ -115,8 +116,9 @@ def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, 
     assert plain[0] == 0
 
 
+@pytest.mark.case("L20")
 def test_a_profiler_sees_the_program_and_its_output_stays(launch: Run, run: Run, python: str, tmp_path: Path) -> None:
-    # tracing.md L20: it counts what we do in the program's thread, too
+    # it counts what we do in the program's thread, too
     (tmp_path / "app.py").write_text("def work(): return 1\nprint(work())\n")
     for start in (run, launch):
         done = start([python, "-m", "cProfile", "app.py"])

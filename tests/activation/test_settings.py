@@ -1,4 +1,4 @@
-"""Live settings in the workers of real servers: read in the master, kept by each child, and followed by each child (config.md case 65)."""
+"""Live settings in the workers of real servers: read in the master, kept by each child, and followed by each child."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def publish(server: EmbeddedServer, greeting: str) -> None:
     requests.post(f"{place}/publish", json={}, headers=headers, timeout=10).raise_for_status()
 
 
+@pytest.mark.case("C65")
 @pytest.mark.parametrize(
     ("command", "end"),
     [
@@ -61,7 +62,6 @@ def publish(server: EmbeddedServer, greeting: str) -> None:
 def test_workers_keep_what_their_master_read_and_follow_the_center(
     server: EmbeddedServer, serving: Serving, tmp_path: Path, command: list[str], end: int
 ) -> None:
-    # config.md case 65
     (tmp_path / "shop.py").write_text(SHOP)
     publish(server, "first")
     address = f"127.0.0.1:{reserved_port()}"
@@ -77,10 +77,10 @@ def test_workers_keep_what_their_master_read_and_follow_the_center(
         until(all_follow)
 
 
+@pytest.mark.case("C65")
 def test_celery_workers_follow_the_center(
     server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path
 ) -> None:
-    # config.md case 65
     (tmp_path / "tasks.py").write_text(TASKS)
     publish(server, "first")
 

@@ -1,4 +1,4 @@
-"""Signals belong to the threads of the program, as they would without ours (design.md §2.1)."""
+"""Signals belong to the threads of the program, as they would without ours."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def traced(run: Run, server: EmbeddedServer, python: str, code: str) -> tuple[in
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.case("X15")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGALRM, signal.SIGRTMIN])
 def test_a_program_that_waits_for_a_signal_gets_it(run: Run, server: EmbeddedServer, python: str, number: int) -> None:
     program = f"""
@@ -77,6 +78,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.case("X15")
 def test_every_thread_of_ours_blocks_all_but_faults(run: Run, server: EmbeddedServer, python: str) -> None:
     code, out, err = traced(run, server, python, THREADS)
     assert (code, err) == (0, "")
@@ -98,6 +100,7 @@ def test_every_thread_of_ours_blocks_all_but_faults(run: Run, server: EmbeddedSe
         assert blocked == (set() if name == "MainThread" else signal.valid_signals() - never), name
 
 
+@pytest.mark.case("X15")
 def test_under_gevent_the_program_hears_all_signals(run: Run, server: EmbeddedServer, python: str) -> None:
     pytest.importorskip("gevent")
     program = """

@@ -1,4 +1,4 @@
-"""Where the agent lives beside others: a second launcher, gevent, sub-interpreters, ``os._exit`` (tracing.md L, X)."""
+"""Where the agent lives beside others: a second launcher, gevent, sub-interpreters, ``os._exit``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from stardust_auto.server import EmbeddedServer
 
 
+@pytest.mark.case("L4", "L23")
 def test_launchers_inside_each_other_count_each_call_once(run: Run, server: EmbeddedServer, python: str) -> None:
-    # tracing.md L4, L23
     code = QUERIES + "queries('one'); online()"
     done = run([LAUNCHER, "--server", server.url, "--app", "life", LAUNCHER, "--summary", "--", python, "-c", code])
     assert counted(server, "life") == {"db:one:Select": 5}
@@ -24,25 +24,28 @@ def test_launchers_inside_each_other_count_each_call_once(run: Run, server: Embe
 GEVENT = "import gevent, gevent.monkey; gevent.monkey.patch_all()\n"
 
 
+@pytest.mark.case("X18")
 @pytest.mark.parametrize("first", ["queries('one')", "gevent.spawn(queries, 'one').join()"])
 def test_gevent_that_patches_before_us(run: Run, server: EmbeddedServer, python: str, first: str) -> None:
-    # tracing.md X18: also with the first call in a greenlet
+    # also with the first call in a greenlet
     code = f"{GEVENT}{QUERIES}{first}; online()"
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", code])
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
     assert counted(server, "life") == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X18")
 def test_gevent_that_patches_after_us(run: Run, server: EmbeddedServer, python: str) -> None:
-    # tracing.md X18: gevent itself says that it is too late then, since ssl is there; the program goes on and ends as ever
+    # gevent itself says that it is too late then, since ssl is there; the program goes on and ends as ever
     code = f"{QUERIES}queries('one', 4); online()\n{GEVENT}queries('one', 1); import time; print(time.time())"
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", code])
     assert done.returncode == 0
     assert time.time() - float(done.stdout) < 1.0 + 0.7
 
 
+@pytest.mark.case("X17")
 def test_a_sub_interpreter_works_as_without_us(run: Run, launch: Run, python: str) -> None:
-    # tracing.md X17: daemon threads are not allowed there
+    # daemon threads are not allowed there
     module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
     work = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone(), flush=True)"
     code = f"import {module} as m\n{work}\nn = m.create()\nprint(m.run_string(n, {work!r}), flush=True)\nm.destroy(n)"
@@ -52,8 +55,9 @@ def test_a_sub_interpreter_works_as_without_us(run: Run, launch: Run, python: st
     assert (traced.stdout, traced.stderr, traced.returncode) == (plain.stdout, plain.stderr, plain.returncode)
 
 
+@pytest.mark.case("X8")
 def test_os_exit_ends_at_once(run: Run, server: EmbeddedServer, python: str) -> None:
-    # tracing.md X8: what was not reported yet is lost, and that is documented
+    # what was not reported yet is lost, and that is documented
     code = QUERIES + "import os; queries('one'); os._exit(7)"
     done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", code])
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 7)

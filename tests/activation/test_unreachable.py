@@ -1,4 +1,4 @@
-"""The process and a server that is away, comes back, or is only there by IPv6 (tracing.md X)."""
+"""The process and a server that is away, comes back, or is only there by IPv6."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.case("X5")
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
 @pytest.mark.parametrize("wait", [0, 1.5])
 def test_exit_with_a_server_that_is_away(
     request: pytest.FixtureRequest, run: Run, python: str, away: str, wait: float
 ) -> None:
-    # tracing.md X5: the same output and exit code, and at most a second from the program's end to that of its process
+    # the same output and exit code, and at most a second from the program's end to that of its process
     url = request.getfixturevalue(away)
     code = (
         QUERIES + f"import time, sys; queries('one'); time.sleep({wait}); print('out'); print(time.time()); sys.exit(3)"
@@ -36,6 +37,7 @@ def test_exit_with_a_server_that_is_away(
     assert ended - float(at) < 1.0 + 0.7  # a loaded machine is in it
 
 
+@pytest.mark.case("X2")
 def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: str, tmp_path: Path) -> None:
     """Down at the start, there, killed in the middle, back again."""
     port = reserved_port()
@@ -94,11 +96,12 @@ def test_counts_arrive_when_the_server_is_back(clean: dict[str, str], python: st
     assert all(line.startswith("stardust_auto.") for line in lines)
 
 
+@pytest.mark.case("X5")
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
 def test_what_the_end_takes_with_it_is_said_to_those_who_log(
     request: pytest.FixtureRequest, run: Run, python: str, away: str
 ) -> None:
-    # tracing.md X5: lost, and not in silence
+    # lost, and not in silence
     url = request.getfixturevalue(away)
     code = "import logging; logging.basicConfig(format='%(message)s', level='WARNING'); queries('one')"
     done = run([LAUNCHER, "--server", url, "--app", "life", python, "-c", QUERIES + code])
@@ -107,8 +110,9 @@ def test_what_the_end_takes_with_it_is_said_to_those_who_log(
     assert (done.stdout, done.returncode) == ("", 0)
 
 
+@pytest.mark.case("R30")
 def test_the_random_numbers_of_the_program_stay(run: Run, refusing: str, python: str) -> None:
-    # tracing.md R30: also while we wait for a random time
+    # also while we wait for a random time
     code = (
         "import random, threading; random.seed(7); queries('one'); from stardust_auto.agent.channel import default_channel\n"
         "pause = threading.Event(); channel = default_channel()\n"
@@ -127,8 +131,9 @@ def test_nothing_is_said_when_all_has_arrived(run: Run, server: EmbeddedServer, 
     assert counted(server, "life") == {"db:one:Select": 5}
 
 
+@pytest.mark.case("X22")
 def test_a_server_that_is_there_by_ipv6_only(run: Run, python: str) -> None:
-    # tracing.md X22: login, push and reports
+    # login, push and reports
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError as error:

@@ -42,6 +42,7 @@ def counts_of(server: EmbeddedServer, serving: Serving):
     return serve
 
 
+@pytest.mark.case("W30")
 @pytest.mark.parametrize(
     "options",
     [
@@ -55,21 +56,22 @@ def counts_of(server: EmbeddedServer, serving: Serving):
     ids=" ".join,
 )
 def test_a_bare_callable(counts_of, tmp_path: Path, options: list[str]) -> None:
-    # tracing.md W30
     (tmp_path / "shop.py").write_text(SHOP)
     assert counts_of(options, ["/one", "/two", "/one"]) == ({SEEN}, {"/one": 2, "/two": 1})
 
 
+@pytest.mark.case("W22", "W30")
 @pytest.mark.parametrize("more", [[], ["--single-interpreter"]])
 def test_several_mounted_applications(counts_of, tmp_path: Path, more: list[str]) -> None:
-    # tracing.md W30, W22: uWSGI gives each of them an interpreter of its own, unless told otherwise
+    # uWSGI gives each of them an interpreter of its own, unless told otherwise
     (tmp_path / "shop.py").write_text(SHOP)
     options = [*more, "--mount", "/x=shop.py", "--mount", "/y=shop:app", "--mount", "/=shop:make()"]
     assert counts_of(options, ["/one", "/x/two", "/y/three"]) == ({SEEN}, {"/one": 1, "/x/two": 1, "/y/three": 1})
 
 
+@pytest.mark.case("W30")
 def test_a_table_of_applications(counts_of, tmp_path: Path) -> None:
-    # tracing.md W30: uWSGI's own ``applications``, whose paths are bytes
+    # uWSGI's own ``applications``, whose paths are bytes
     text = SHOP.replace("KEPT = app", "TABLE = applications = {b'': application, b'/x': application}\nKEPT = app")
     text = text.replace("{sys.gettrace()}", "{sys.gettrace()} {applications is TABLE and TABLE[b'/x'] is KEPT}")
     (tmp_path / "shop.py").write_text(text)
@@ -77,8 +79,9 @@ def test_a_table_of_applications(counts_of, tmp_path: Path) -> None:
     assert (answers, counts) == ({f"{SEEN} True"}, {"/one": 1, "/x/two": 1})
 
 
+@pytest.mark.case("W30")
 def test_a_load_that_keeps_its_frames_works_as_ever(counts_of, tmp_path: Path) -> None:
-    # tracing.md W30: the end of such a load cannot be seen. What is counted then is what the application does.
+    # the end of such a load cannot be seen. What is counted then is what the application does.
     kept = "try:\n    import nothing_of_that_name\nexcept ImportError as error:\n    KEPT_ERROR = error\n"
     work = "    sqlite3.connect('work').execute('select 1').fetchall()\n    start_response("
     text = f"import sqlite3\n{kept}{SHOP}".replace("    start_response(", work)
@@ -87,8 +90,8 @@ def test_a_load_that_keeps_its_frames_works_as_ever(counts_of, tmp_path: Path) -
     assert (answers, counts) == ({SEEN}, {"db:work:Select": 1})
 
 
+@pytest.mark.case("W19")
 def test_flask_inside_a_bare_middleware_is_one_request(counts_of, tmp_path: Path) -> None:
-    # tracing.md W19
     (tmp_path / "shop.py").write_text(
         "import flask\ninner = flask.Flask(__name__)\n"
         "inner.get('/items/<int:number>')(lambda number: str(number))\n"
@@ -98,8 +101,8 @@ def test_flask_inside_a_bare_middleware_is_one_request(counts_of, tmp_path: Path
     assert (answers, counts) == ({"1", "2"}, {"/items/<int:number>": 2})
 
 
+@pytest.mark.case("W33")
 def test_an_object_as_application(counts_of, tmp_path: Path) -> None:
-    # tracing.md W33
     (tmp_path / "shop.py").write_text(
         "class Shop:\n"
         "    def __call__(self, environ, start_response):\n"
@@ -110,8 +113,9 @@ def test_an_object_as_application(counts_of, tmp_path: Path) -> None:
     assert counts_of(["--module", "shop:app"], ["/one"]) == ({"True"}, {"/one": 1})
 
 
+@pytest.mark.case("I10")
 def test_a_program_that_is_profiled_is_left_alone(counts_of, tmp_path: Path) -> None:
-    # tracing.md I10: somebody else's profile function stays where it is
+    # somebody else's profile function stays where it is
     work = "    sqlite3.connect('work').execute('select 1').fetchall()\n    start_response("
     text = SHOP.replace("    start_response(", work).replace("{sys.getprofile()}", "{sys.getprofile() is mine}")
     (tmp_path / "shop.py").write_text(
@@ -130,7 +134,7 @@ UWSGI = (
 
 
 def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
-    # tracing.md §4.4: uWSGI forks without Python's hooks
+    # uWSGI forks without Python's hooks
     done = run(
         [
             python,
@@ -149,7 +153,7 @@ def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
 def test_a_uwsgi_without_threads_is_told_so(
     run: Run, python: str, version: str, options: dict[str, object], said: bool
 ) -> None:
-    # tracing.md §4.4: nothing can be reported while it runs
+    # nothing can be reported while it runs
     code = f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(print, print, 1.0).begin()"
     done = run([python, "-c", UWSGI + code])
     assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)

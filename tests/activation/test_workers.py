@@ -1,4 +1,4 @@
-"""uWSGI and Celery, as real processes under the launcher: every worker reports, none hangs, nothing is sent twice (tracing.md §4.4)."""
+"""uWSGI and Celery, as real processes under the launcher: every worker reports, none hangs, nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def idle(port: int) -> bool:
         return all(worker["status"] == "idle" for worker in json.load(file)["workers"])
 
 
+@pytest.mark.case("X10", "W30")
 @pytest.mark.parametrize("options", [[], ["--enable-threads"], ["--lazy-apps"], ["--threads", "2"]])
 def test_uwsgi(server: EmbeddedServer, serving: Serving, tmp_path: Path, options: list[str]) -> None:
-    # tracing.md X10, W30: uWSGI forks without Python's hooks, and handles signals without Python
+    # uWSGI forks without Python's hooks, and handles signals without Python
     (tmp_path / "shop.py").write_text(SHOP)
     port, stats = reserved_port(), reserved_port()
     arguments = [
@@ -95,10 +96,11 @@ def work():
 ASK = "import tasks; print(*{one.get(timeout=60) for one in [tasks.work.delay() for _ in range(11)]})"
 
 
+@pytest.mark.case("X9")
 def test_celery_with_workers_that_are_replaced(
     server: EmbeddedServer, serving: Serving, run: Run, python: str, tmp_path: Path
 ) -> None:
-    # tracing.md §4.5: a worker that has done its tasks ends by os._exit
+    # a worker that has done its tasks ends by os._exit
     (tmp_path / "tasks.py").write_text(TASKS)
     pool = ["--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"]
     with serving("celery", "-A", "tasks", "worker", *pool) as worker:
@@ -110,11 +112,11 @@ def test_celery_with_workers_that_are_replaced(
         arrived(server, "web", {"db:work:Select": 11, "db:boot:Select": 1})
 
 
+@pytest.mark.case("X5")
 @pytest.mark.parametrize("away", ["refusing", "hanging"])
 def test_gunicorn_ends_as_fast_with_a_server_that_is_away(
     request: pytest.FixtureRequest, clean: dict[str, str], tmp_path: Path, away: str
 ) -> None:
-    # tracing.md X5
     (tmp_path / "shop.py").write_text(QUERIES + "import flask\napp = flask.Flask('shop')\napp.get('/')(lambda: 'ok')\n")
 
     def ends_after(*launcher: str) -> float:

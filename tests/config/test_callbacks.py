@@ -1,4 +1,4 @@
-"""Callbacks: config.md §6, cases 55 to 59."""
+"""Callbacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Shop(StardustSettings):
     text: str | None = None
 
 
-def test_a_failing_callback_is_told_and_the_others_run(lines: pytest.LogCaptureFixture) -> None:  # config.md case 55
+@pytest.mark.case("C55")
+def test_a_failing_callback_is_told_and_the_others_run(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     seen: list[tuple[str, int, int]] = []
@@ -45,8 +46,9 @@ def test_a_failing_callback_is_told_and_the_others_run(lines: pytest.LogCaptureF
     assert "secret 2" not in lines.text
 
 
+@pytest.mark.case("C55")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_is_no_exception_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 55
+def test_what_is_no_exception_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     raised: list[Any] = []
@@ -67,7 +69,8 @@ def test_what_is_no_exception_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) 
     assert seen == [2, 3]
 
 
-def test_a_callback_may_do_anything_with_the_handle() -> None:  # config.md case 56
+@pytest.mark.case("C56")
+def test_a_callback_may_do_anything_with_the_handle() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     seen: list[tuple[str, int]] = []
@@ -87,7 +90,8 @@ def test_a_callback_may_do_anything_with_the_handle() -> None:  # config.md case
     assert seen == [("current", 2), ("late", 3)]
 
 
-def test_async_callbacks_run_on_their_loop(lines: pytest.LogCaptureFixture) -> None:  # config.md case 57
+@pytest.mark.case("C57")
+def test_async_callbacks_run_on_their_loop(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     seen: list[tuple[int, int, Any]] = []
@@ -117,7 +121,8 @@ def test_async_callbacks_run_on_their_loop(lines: pytest.LogCaptureFixture) -> N
     assert lines.text.count("its event loop is closed") == 1
 
 
-def test_async_callbacks_without_a_loop_run_all_the_same() -> None:  # config.md case 57
+@pytest.mark.case("C57")
+def test_async_callbacks_without_a_loop_run_all_the_same() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     seen: list[int] = []
@@ -153,7 +158,8 @@ def test_start_async_gives_callbacks_its_loop() -> None:
     assert [asyncio.run(main())] == loops
 
 
-def test_a_failing_async_callback_is_told(lines: pytest.LogCaptureFixture) -> None:  # config.md case 55
+@pytest.mark.case("C55")
+def test_a_failing_async_callback_is_told(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
 
@@ -167,7 +173,8 @@ def test_a_failing_async_callback_is_told(lines: pytest.LogCaptureFixture) -> No
     assert "failing failed with ValueError" in lines.text
 
 
-def test_a_slow_callback_delays_nothing_and_changes_coalesce() -> None:  # config.md case 58
+@pytest.mark.case("C58")
+def test_a_slow_callback_delays_nothing_and_changes_coalesce() -> None:
     client = MemoryClient({"a": 1, "b": 1})
     handle = live(Shop, client=client)
     entered, leave = threading.Event(), threading.Event()
@@ -202,7 +209,8 @@ class Listener:
         self.seen.append((old, new))
 
 
-def test_bound_methods_are_held_weakly() -> None:  # config.md case 59
+@pytest.mark.case("C59")
+def test_bound_methods_are_held_weakly() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     handle.start()
@@ -216,7 +224,8 @@ def test_bound_methods_are_held_weakly() -> None:  # config.md case 59
     assert handle._subscriptions._entries == ()
 
 
-def test_unsubscribing_twice_is_once() -> None:  # config.md case 59
+@pytest.mark.case("C59")
+def test_unsubscribing_twice_is_once() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Shop, client=client)
     handle.start()
@@ -229,8 +238,9 @@ def test_unsubscribing_twice_is_once() -> None:  # config.md case 59
     assert seen == []
 
 
+@pytest.mark.case("C59")
 @pytest.mark.parametrize("callback", [lambda: None, lambda new: None, lambda a, b, c: None])
-def test_a_wrong_number_of_arguments_is_refused_at_registration(callback: Any) -> None:  # config.md case 59
+def test_a_wrong_number_of_arguments_is_refused_at_registration(callback: Any) -> None:
     handle = live(Shop, client=MemoryClient({}))
     with pytest.raises(TypeError, match="must take two arguments"):
         handle.on_change(lambda s: s.a, callback)

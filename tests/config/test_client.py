@@ -1,4 +1,4 @@
-"""The client and the protocol: config.md §6, cases 22 to 41. Everything goes over real HTTP to a center that the test directs."""
+"""The client and the protocol. Everything goes over real HTTP to a center that the test directs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Shop(StardustSettings):
     b: int = 0
 
 
-def test_no_map_means_unchanged_and_an_empty_map_means_empty(center: ScriptedCenter) -> None:  # config.md case 22
+@pytest.mark.case("C22")
+def test_no_map_means_unchanged_and_an_empty_map_means_empty(center: ScriptedCenter) -> None:
     center.values = {"a": "1"}
     client = center.client()
     handle = live(Shop, client=client)
@@ -59,7 +60,8 @@ def test_no_map_means_unchanged_and_an_empty_map_means_empty(center: ScriptedCen
     assert seen == [("1", "default")]
 
 
-def test_another_scope_at_the_same_version_is_applied(center: ScriptedCenter) -> None:  # config.md case 23
+@pytest.mark.case("C23")
+def test_another_scope_at_the_same_version_is_applied(center: ScriptedCenter) -> None:
     center.values, center.scope = {"a": "dev"}, "dev"
     client = center.client()
     client.run()
@@ -69,9 +71,8 @@ def test_another_scope_at_the_same_version_is_applied(center: ScriptedCenter) ->
     assert [request["Version"] for request in center.requests] == [0, 1, 0]
 
 
-def test_a_lower_version_is_pulled_anew_and_told(
-    center: ScriptedCenter, lines: pytest.LogCaptureFixture
-) -> None:  # config.md case 24
+@pytest.mark.case("C24")
+def test_a_lower_version_is_pulled_anew_and_told(center: ScriptedCenter, lines: pytest.LogCaptureFixture) -> None:
     center.version, center.values = 9, {"a": "new"}
     client = center.client()
     client.run()
@@ -82,7 +83,8 @@ def test_a_lower_version_is_pulled_anew_and_told(
     assert "went back from v9 to v2" in lines.text
 
 
-def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:  # config.md case 25
+@pytest.mark.case("C25")
+def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
     center.values = {"a": "from a quoted application"}  # our own version does not move
@@ -94,7 +96,8 @@ def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:  # config.m
     assert center.requests[-1]["Version"] == 0
 
 
-def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) -> None:  # config.md case 26
+@pytest.mark.case("C26")
+def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) -> None:
     clock = Clock()
     client = center.client(clock=clock)
     client.run()
@@ -107,7 +110,8 @@ def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) ->
     assert client.get("a") == "from a global application"
 
 
-def test_a_push_is_chased_until_the_version_moves(center: ScriptedCenter) -> None:  # config.md case 27
+@pytest.mark.case("C27")
+def test_a_push_is_chased_until_the_version_moves(center: ScriptedCenter) -> None:
     clock = Clock()
     center.version, center.values = 42, {"a": "old"}
     client = center.client(clock=clock)
@@ -126,7 +130,8 @@ def test_a_push_is_chased_until_the_version_moves(center: ScriptedCenter) -> Non
     assert all(request["Version"] == 0 for request in center.requests[1:])
 
 
-def test_a_push_that_changes_nothing_is_chased_for_twenty_seconds(center: ScriptedCenter) -> None:  # config.md case 27
+@pytest.mark.case("C27")
+def test_a_push_that_changes_nothing_is_chased_for_twenty_seconds(center: ScriptedCenter) -> None:
     clock = Clock()
     client = center.client(clock=clock)
     client.run()
@@ -138,7 +143,8 @@ def test_a_push_that_changes_nothing_is_chased_for_twenty_seconds(center: Script
     assert [*times, round(clock.now - started, 3)] == list(CHASE)
 
 
-def test_a_storm_of_pushes_is_one_pull(center: ScriptedCenter) -> None:  # config.md case 28
+@pytest.mark.case("C28")
+def test_a_storm_of_pushes_is_one_pull(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
     center.version, center.values = 2, {"a": "last"}
@@ -149,7 +155,8 @@ def test_a_storm_of_pushes_is_one_pull(center: ScriptedCenter) -> None:  # confi
     assert len(center.requests) == 2
 
 
-def test_an_older_answer_that_arrives_later_is_dropped(center: ScriptedCenter) -> None:  # config.md case 29
+@pytest.mark.case("C29")
+def test_an_older_answer_that_arrives_later_is_dropped(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
     older = client.begin_request()
@@ -163,6 +170,7 @@ def _snapshot(value: str, version: int) -> RawSnapshot:
     return make_snapshot({"a": value}, version=version, origin="server", app_id="shop")
 
 
+@pytest.mark.case("C30")
 @pytest.mark.parametrize(
     "body",
     [
@@ -172,16 +180,17 @@ def _snapshot(value: str, version: int) -> RawSnapshot:
         {"code": 200, "data": {"VERSION": 3, "CONFIGS": {"Db:Host": "h"}}},
     ],
 )
-def test_envelopes_in_any_case(center: ScriptedCenter, body: dict[str, Any]) -> None:  # config.md case 30
+def test_envelopes_in_any_case(center: ScriptedCenter, body: dict[str, Any]) -> None:
     center.script.append(json.dumps(body).encode())
     client = center.client()
     client.run()
     assert (client.get("db.host"), client.version, client.get_all()) == ("h", 3, {"Db:Host": "h"})
 
 
+@pytest.mark.case("C30", "C37")
 def test_an_error_code_is_an_error_and_the_last_good_values_stay(
     center: ScriptedCenter, lines: pytest.LogCaptureFixture
-) -> None:  # config.md cases 30 and 37
+) -> None:
     center.values = {"a": "good"}
     client = center.client()
     client.run()
@@ -197,7 +206,8 @@ def test_an_error_code_is_an_error_and_the_last_good_values_stay(
     assert lines.text.count("refreshed again") == 1
 
 
-def test_an_expired_token_costs_one_login(center: ScriptedCenter) -> None:  # config.md case 31
+@pytest.mark.case("C31")
+def test_an_expired_token_costs_one_login(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
     center.version, center.values = 2, {"a": "b"}
@@ -206,7 +216,8 @@ def test_an_expired_token_costs_one_login(center: ScriptedCenter) -> None:  # co
     assert (client.get("a"), center.logins) == ("b", 2)
 
 
-def test_a_refused_secret_is_not_hammered(center: ScriptedCenter) -> None:  # config.md case 31
+@pytest.mark.case("C31")
+def test_a_refused_secret_is_not_hammered(center: ScriptedCenter) -> None:
     client = center.client()
     client.start()
     center.sessions[0].stop(1)
@@ -217,7 +228,8 @@ def test_a_refused_secret_is_not_hammered(center: ScriptedCenter) -> None:  # co
     assert delays[-1] > 20
 
 
-def test_back_off_is_capped_jittered_and_reset(center: ScriptedCenter) -> None:  # config.md case 32
+@pytest.mark.case("C32")
+def test_back_off_is_capped_jittered_and_reset(center: ScriptedCenter) -> None:
     schedule = Schedule(60, Clock(), random.Random(1))
     delays = []
     for _ in range(30):
@@ -235,7 +247,8 @@ def test_back_off_is_capped_jittered_and_reset(center: ScriptedCenter) -> None: 
     assert first.delay(loaded=False, retry_after=30) >= 30
 
 
-def test_states_on_the_way_down_and_up(center: ScriptedCenter) -> None:  # config.md case 32
+@pytest.mark.case("C32")
+def test_states_on_the_way_down_and_up(center: ScriptedCenter) -> None:
     client = center.client()
     assert client.state == "OFF"
     client.start()
@@ -254,6 +267,7 @@ def test_states_on_the_way_down_and_up(center: ScriptedCenter) -> None:  # confi
     assert handle.status.state == "OFF"
 
 
+@pytest.mark.case("C33")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -266,7 +280,7 @@ def test_states_on_the_way_down_and_up(center: ScriptedCenter) -> None:  # confi
         b'{"code":0,"data":[1]}',
     ],
 )
-def test_what_is_not_our_protocol_changes_nothing(center: ScriptedCenter, answer: bytes) -> None:  # config.md case 33
+def test_what_is_not_our_protocol_changes_nothing(center: ScriptedCenter, answer: bytes) -> None:
     center.values = {"a": "good"}
     client = center.client()
     client.run()
@@ -277,7 +291,8 @@ def test_what_is_not_our_protocol_changes_nothing(center: ScriptedCenter, answer
     assert client.last_error
 
 
-def test_a_slow_center_is_bounded_by_a_total_time(center: ScriptedCenter) -> None:  # config.md case 34
+@pytest.mark.case("C34")
+def test_a_slow_center_is_bounded_by_a_total_time(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
 
@@ -292,8 +307,9 @@ def test_a_slow_center_is_bounded_by_a_total_time(center: ScriptedCenter) -> Non
     assert time.monotonic() - start < 1.2
 
 
+@pytest.mark.case("C36")
 @pytest.mark.parametrize("zone", ["local", "utc"])
-def test_a_planned_publish_is_looked_for_in_time(zone: str) -> None:  # config.md case 36
+def test_a_planned_publish_is_looked_for_in_time(zone: str) -> None:
     clock = Clock()
     schedule = Schedule(60, clock, random.Random(1))
     now = time.time()
@@ -306,21 +322,24 @@ def test_a_planned_publish_is_looked_for_in_time(zone: str) -> None:  # config.m
     assert schedule.chasing
 
 
+@pytest.mark.case("C36")
 @pytest.mark.parametrize("text", ["", "tomorrow", "2020-01-01 00:00:00", "9999-12-31 00:00:00", "0001-01-01 00:00:00"])
-def test_an_unusable_publish_time_is_ignored(text: str) -> None:  # config.md case 36
+def test_an_unusable_publish_time_is_ignored(text: str) -> None:
     schedule = Schedule(60, Clock(), random.Random(1))
     schedule.plan_publish(text, time.time())
     assert 54 <= schedule.delay(loaded=True) <= 66
 
 
-def test_next_publish_of_an_answer_is_planned(center: ScriptedCenter) -> None:  # config.md case 36
+@pytest.mark.case("C36")
+def test_next_publish_of_an_answer_is_planned(center: ScriptedCenter) -> None:
     center.next_publish = (datetime.now() + timedelta(seconds=10)).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ005 - local
     delay = center.client().run()
     assert delay is not None
     assert delay < 11
 
 
-def test_the_worker_id_is_metadata(center: ScriptedCenter) -> None:  # config.md case 38
+@pytest.mark.case("C38")
+def test_the_worker_id_is_metadata(center: ScriptedCenter) -> None:
     center.values = {"a": "1", "NewLife.WorkerId": "7", "PluginServer": "x"}
     client = center.client()
     client.run()
@@ -339,7 +358,8 @@ def test_the_worker_id_is_metadata(center: ScriptedCenter) -> None:  # config.md
     assert handle._holder.built.settings is built.settings  # nothing was built
 
 
-def test_the_secret_is_in_no_address_and_the_token_in_no_query(center: ScriptedCenter) -> None:  # config.md case 39
+@pytest.mark.case("C39")
+def test_the_secret_is_in_no_address_and_the_token_in_no_query(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
     assert center.headers
@@ -347,7 +367,8 @@ def test_the_secret_is_in_no_address_and_the_token_in_no_query(center: ScriptedC
     assert center.headers[-1][1]["Authorization"].startswith("Bearer ")
 
 
-def test_used_and_missed_keys_are_reported(center: ScriptedCenter) -> None:  # config.md case 40
+@pytest.mark.case("C40")
+def test_used_and_missed_keys_are_reported(center: ScriptedCenter) -> None:
     class Keys(StardustSettings):
         class Model(BaseModel, frozen=True):
             host: str = ""
@@ -374,16 +395,16 @@ def test_used_and_missed_keys_are_reported(center: ScriptedCenter) -> None:  # c
     assert len(center.requests[-1]["UsedKeys"]) <= 1010
 
 
-def test_keys_are_reported_only_if_wanted(center: ScriptedCenter) -> None:  # config.md case 40
+@pytest.mark.case("C40")
+def test_keys_are_reported_only_if_wanted(center: ScriptedCenter) -> None:
     client = center.client(report_keys=False)
     client.get("a")
     client.run()
     assert "UsedKeys" not in center.requests[0]
 
 
-def test_a_jump_of_the_wall_clock_moves_nothing(
-    center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch
-) -> None:  # config.md case 41
+@pytest.mark.case("C41")
+def test_a_jump_of_the_wall_clock_moves_nothing(center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     client = center.client(clock=clock)
     client.run()

@@ -1,4 +1,4 @@
-"""What we use of pydantic-settings beyond its documentation, so that a new minor version fails here first: config.md §6, case 75.
+"""What we use of pydantic-settings beyond its documentation, so that a new minor version fails here first.
 
 Run on the first of each minor that we support, and on the newest: ``.ci/run`` has the oldest, the others are whatever is installed.
 """
@@ -10,10 +10,11 @@ import inspect
 import logging
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pydantic.dataclasses
 import pydantic_settings
+import pytest
 from pydantic import BaseModel, Field
 from pydantic_settings import (
     BaseSettings,
@@ -32,9 +33,6 @@ from stardust_auto.config.typed import builder as build
 from stardust_auto.config.typed import settings, source
 from stardust_auto.config.typed.source import StardustSource
 
-if TYPE_CHECKING:
-    import pytest
-
 #: Every private name of pydantic-settings in our code; each has a test below.
 PRIVATE = {
     "_build_sources",
@@ -45,7 +43,8 @@ PRIVATE = {
 }
 
 
-def test_no_other_private_name_is_used() -> None:  # config.md case 75
+@pytest.mark.case("C75")
+def test_no_other_private_name_is_used() -> None:
     theirs = {
         name
         for owner in (BaseSettings, CliSettingsSource, DefaultSettingsSource)

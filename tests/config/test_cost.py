@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012 - pydantic copies the defaults of fields
-"""What it costs, and that every documented name works: config.md §6, cases 72 and 76."""
+"""What it costs, and that every documented name works."""
 
 from __future__ import annotations
 
@@ -50,15 +50,17 @@ def python_calls(work: Callable[[], object]) -> int:
     return calls
 
 
+@pytest.mark.case("C76")
 @pytest.mark.parametrize("shape", ["scalars", "models"])
-def test_foreign_keys_cost_a_build_nothing(benchmark: ModuleType, shape: str) -> None:  # config.md case 76
+def test_foreign_keys_cost_a_build_nothing(benchmark: ModuleType, shape: str) -> None:
     settings, values = getattr(benchmark, shape)(50)
     alone, crowded = benchmark.raw(values), benchmark.raw(values, 10_000)
     few = python_calls(lambda: benchmark.build(settings, alone))
     assert python_calls(lambda: benchmark.build(settings, crowded)) < 1.02 * few
 
 
-def test_a_build_grows_with_its_fields_and_no_faster(benchmark: ModuleType) -> None:  # config.md case 76
+@pytest.mark.case("C76")
+def test_a_build_grows_with_its_fields_and_no_faster(benchmark: ModuleType) -> None:
     def calls(count: int) -> int:
         settings, values = benchmark.scalars(count)
         snapshot = benchmark.raw(values, 10_000)
@@ -67,7 +69,8 @@ def test_a_build_grows_with_its_fields_and_no_faster(benchmark: ModuleType) -> N
     assert calls(200) < 2.2 * calls(100)
 
 
-def test_reading_a_field_is_one_call(benchmark: ModuleType) -> None:  # config.md case 76
+@pytest.mark.case("C76")
+def test_reading_a_field_is_one_call(benchmark: ModuleType) -> None:
     settings, values = benchmark.scalars(3)
     config = live(settings, client=MemoryClient(values))
     assert python_calls(lambda: config.current) <= 2  # the lambda and the property
@@ -96,10 +99,9 @@ def value_at(settings: Any, path: tuple[str, ...]) -> Any:
     return settings
 
 
+@pytest.mark.case("C72")
 @pytest.mark.parametrize("path", [node.path for node in tree_of(Documented).leaves()], ids=".".join)
-def test_every_documented_name_is_what_is_read(
-    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:  # config.md case 72
+def test_every_documented_name_is_what_is_read(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     node = tree_of(Documented).find(path)
     assert node is not None
     expected = ["planted"] if node.sequence else "planted"

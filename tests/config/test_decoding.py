@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012 - pydantic copies the defaults of fields
-"""From remote texts to fields, and who wins: config.md §6, cases 1 to 21."""
+"""From remote texts to fields, and who wins."""
 
 from __future__ import annotations
 
@@ -52,15 +52,17 @@ class Shop(StardustSettings):
     db: Db = Db()
 
 
+@pytest.mark.case("C1")
 @pytest.mark.parametrize("key", ["db:host", "db.host", "DB__HOST", "Db:Host", "db__host", "DB.HOST"])
-def test_every_spelling_of_a_key_reaches_its_field(key: str) -> None:  # config.md case 1
+def test_every_spelling_of_a_key_reaches_its_field(key: str) -> None:
     assert read(Shop, {key: "h"}).db.host == "h"
 
 
+@pytest.mark.case("C1")
 @pytest.mark.parametrize("order", [("db:host", "db__host", "db.host"), ("db.host", "db:host", "db__host")])
 def test_an_exact_spelling_wins_and_the_collision_is_reported(
     order: tuple[str, ...], lines: pytest.LogCaptureFixture
-) -> None:  # config.md case 1
+) -> None:
     handle = live(Shop, client=MemoryClient({key: key for key in order}))
     assert handle.current.db.host == "db__host"
     assert {collision.loser for collision in handle.status.collisions} == {"db:host", "db.host"}
@@ -72,13 +74,15 @@ class Dotted(StardustSettings):
     limits: Db = Field(default=Db(), alias="http.limits")
 
 
+@pytest.mark.case("C2")
 @pytest.mark.parametrize("key", ["api.url", "API.URL", "Api:Url", "api__url"])
-def test_an_alias_with_a_dot_matches(key: str) -> None:  # config.md case 2
+def test_an_alias_with_a_dot_matches(key: str) -> None:
     assert read(Dotted, {key: "u"}).url == "u"
 
 
+@pytest.mark.case("C2")
 @pytest.mark.parametrize("key", ["http.limits.host", "Http:Limits:Host", "HTTP__LIMITS__HOST"])
-def test_a_model_below_an_alias_with_a_dot_is_filled(key: str) -> None:  # config.md case 2
+def test_a_model_below_an_alias_with_a_dot_is_filled(key: str) -> None:
     assert read(Dotted, {key: "h"}).limits.host == "h"
 
 
@@ -91,25 +95,29 @@ class DottedInside(StardustSettings):
     inner: Inner = Inner()
 
 
-def test_a_dotted_alias_inside_a_model_matches() -> None:  # config.md case 2
+@pytest.mark.case("C2")
+def test_a_dotted_alias_inside_a_model_matches() -> None:
     assert read(DottedInside, {"inner:max.conn": "9", "inner:OTHERONE": "8"}).inner == Inner(
         **{"max.conn": 9, "otherOne": 8}
     )
 
 
+@pytest.mark.case("C3")
 def test_an_environment_leaf_beats_a_remote_leaf_and_its_siblings_stay(
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # config.md case 3
+) -> None:
     monkeypatch.setenv("SHOP_DB__PORT", "77")
     assert read(Shop, {"db:host": "remote", "db:port": "9"}).db == Db(host="remote", port=77)
 
 
-def test_environment_json_merges_with_remote_leaves(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 4
+@pytest.mark.case("C4")
+def test_environment_json_merges_with_remote_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", '{"port": 77}')
     assert read(Shop, {"db:host": "remote", "db:port": "9"}).db == Db(host="remote", port=77)
 
 
-def test_a_remote_json_object_fills_a_model_and_leaves_win_over_it() -> None:  # config.md case 4
+@pytest.mark.case("C4")
+def test_a_remote_json_object_fills_a_model_and_leaves_win_over_it() -> None:
     assert read(Shop, {"db": '{"Host": "json", "port": 1}', "db:port": "2"}).db == Db(host="json", port=2)
 
 
@@ -123,10 +131,11 @@ def test_remote_json_below_the_first_level_fills_a_model() -> None:
     assert read(Deep, {"outer:db": '{"host": "json"}', "outer:db:port": "2"}).outer.db == Db(host="json", port=2)
 
 
+@pytest.mark.case("C5")
 @pytest.mark.parametrize("extra", ["ignore", "forbid"])
 def test_environment_by_name_beats_remote_by_alias(
     monkeypatch: pytest.MonkeyPatch, extra: Literal["ignore", "forbid"]
-) -> None:  # config.md case 5
+) -> None:
     class Aliased(StardustSettings):
         model_config = StardustConfigDict(populate_by_name=True, extra=extra)
         port: int = Field(1, alias="PORT_A")
@@ -138,10 +147,11 @@ def test_environment_by_name_beats_remote_by_alias(
     assert read(Aliased, {"port": "2"}).port == 2
 
 
+@pytest.mark.case("C6")
 @pytest.mark.parametrize("extra", ["ignore", "forbid"])
 def test_environment_wins_over_remote_in_every_spelling(
     monkeypatch: pytest.MonkeyPatch, extra: Literal["ignore", "forbid"]
-) -> None:  # config.md case 6
+) -> None:
     class Many(StardustSettings):
         model_config = StardustConfigDict(populate_by_name=True, extra=extra, env_nested_delimiter="__")
 
@@ -169,12 +179,14 @@ class Paths(StardustSettings):
     second: str = Field("", validation_alias=AliasPath("pair", 1))
 
 
-def test_two_fields_sharing_the_head_of_a_path_are_both_filled() -> None:  # config.md case 7
+@pytest.mark.case("C7")
+def test_two_fields_sharing_the_head_of_a_path_are_both_filled() -> None:
     settings = read(Paths, {"pair": '["a", "b"]'})
     assert (settings.first, settings.second) == ("a", "b")
 
 
-def test_keys_match_in_any_case_and_twins_have_one_winner(lines: pytest.LogCaptureFixture) -> None:  # config.md case 8
+@pytest.mark.case("C8")
+def test_keys_match_in_any_case_and_twins_have_one_winner(lines: pytest.LogCaptureFixture) -> None:
     class Plain(StardustSettings):
         host: str = ""
 
@@ -195,6 +207,7 @@ class Lists(StardustSettings):
     words: frozenset[str] = frozenset()
 
 
+@pytest.mark.case("C9")
 @pytest.mark.parametrize(
     ("remote", "expected"),
     [
@@ -213,13 +226,14 @@ class Lists(StardustSettings):
         ({"names:0": "a", "names:1": "b"}, {"names": ["a", "b"]}),
     ],
 )
-def test_lists(remote: dict[str, str], expected: dict[str, Any]) -> None:  # config.md case 9
+def test_lists(remote: dict[str, str], expected: dict[str, Any]) -> None:
     settings = read(Lists, remote)
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
+@pytest.mark.case("C9")
 @pytest.mark.parametrize("value", ["a,b", "[1,", ""])
-def test_a_list_that_is_no_json_is_refused_by_field_key_and_source(value: str) -> None:  # config.md case 9
+def test_a_list_that_is_no_json_is_refused_by_field_key_and_source(value: str) -> None:
     error = refused(Lists, {"Tags": value})
     assert [problem.path for problem in error.problems] == ["tags"]
     assert 'Stardust memory v1 key "Tags"' in str(error)
@@ -233,7 +247,8 @@ class Empty(StardustSettings):
     number: int = 3
 
 
-def test_an_empty_remote_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 10
+@pytest.mark.case("C10")
+def test_an_empty_remote_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(Empty, {"text": ""}).text == ""
     assert "number" in str(refused(Empty, {"number": ""}))
     monkeypatch.setenv("SHOP_TEXT", "")
@@ -241,9 +256,10 @@ def test_an_empty_remote_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> Non
     assert read(Empty, {"text": "remote"}) == read(Empty, {"text": "remote", "number": "3"})
 
 
+@pytest.mark.case("C11")
 def test_a_none_text_in_the_environment_shadows_a_remote_value(
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # config.md case 11
+) -> None:
     class Optional(StardustSettings):
         model_config = StardustConfigDict(env_parse_none_str="null", env_prefix="SHOP_")
         text: str | None = "default"
@@ -264,7 +280,8 @@ class Dicts(StardustSettings):
     replaced: Annotated[dict[str, str], Replace] = {}
 
 
-def test_dicts_merge_or_replace_and_removed_keys_go(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 12
+@pytest.mark.case("C12")
+def test_dicts_merge_or_replace_and_removed_keys_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_MERGED", '{"a": "env"}')
     monkeypatch.setenv("SHOP_REPLACED", '{"a": "env"}')
     client = MemoryClient({"merged": '{"a": "r", "b": "r"}', "replaced:b": "r", "merged:c": "r"})
@@ -299,7 +316,8 @@ class StrictPets(StardustSettings):
     pet: StrictCat | Dog = Field(discriminator="kind")
 
 
-def test_a_union_switches_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 13
+@pytest.mark.case("C13")
+def test_a_union_switches_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     remote = {"Pet:Kind": "dog", "pet:BARKVOLUME": "7"}
     assert read(Pets, remote).pet == Dog(kind="dog", barkVolume=7)
     monkeypatch.setenv("SHOP_PET__KIND", "cat")
@@ -324,6 +342,7 @@ class Types(StardustSettings):
     flag: bool = False
 
 
+@pytest.mark.case("C14")
 @pytest.mark.parametrize(
     ("field", "text", "expected"),
     [
@@ -338,11 +357,12 @@ class Types(StardustSettings):
         ("flag", "on", True),
     ],
 )
-def test_types(field: str, text: str, expected: object) -> None:  # config.md case 14
+def test_types(field: str, text: str, expected: object) -> None:
     assert getattr(read(Types, {field: text}), field) == expected
 
 
-def test_a_number_with_words_is_no_duration() -> None:  # config.md case 14
+@pytest.mark.case("C14")
+def test_a_number_with_words_is_no_duration() -> None:
     error = refused(Types, {"wait": "30 secs"})
     assert "PT30S" in str(error)
 
@@ -352,19 +372,22 @@ class Parts(StardustSettings):
     db: Db = Db(host="prod", port=1)
 
 
-def test_part_of_a_nested_default_keeps_the_rest() -> None:  # config.md case 15
+@pytest.mark.case("C15")
+def test_part_of_a_nested_default_keeps_the_rest() -> None:
     assert read(Parts, {"db:port": "2"}).db == Db(host="prod", port=2)
 
 
+@pytest.mark.case("C16")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(5, "5"), (True, "true"), (1.5, "1.5"), (None, "default"), ([1, 2], "[1, 2]"), ({"a": 1}, '{"a": 1}')],
 )
-def test_values_that_are_no_text_are_coerced_or_skipped(value: object, expected: str) -> None:  # config.md case 16
+def test_values_that_are_no_text_are_coerced_or_skipped(value: object, expected: str) -> None:
     assert read(Empty, {"text": value}).text == expected
 
 
-def test_unknown_keys_are_counted_and_told_once(lines: pytest.LogCaptureFixture) -> None:  # config.md case 17
+@pytest.mark.case("C17")
+def test_unknown_keys_are_counted_and_told_once(lines: pytest.LogCaptureFixture) -> None:
     remote = {"text": "a", "Other:One": "1", "typo": "2", "PluginServer": "x", "NewLife.WorkerId": "7", "#c": "c"}
     client = MemoryClient(remote)
     handle = live(Empty, client=client)
@@ -374,7 +397,8 @@ def test_unknown_keys_are_counted_and_told_once(lines: pytest.LogCaptureFixture)
     assert sum("no field for Other:One, typo" in record.message for record in lines.records) == 1
 
 
-def test_unknown_keys_can_be_forbidden_or_ignored() -> None:  # config.md case 17
+@pytest.mark.case("C17")
+def test_unknown_keys_can_be_forbidden_or_ignored() -> None:
     class Strict(Empty):
         model_config = StardustConfigDict(stardust_unknown_keys="forbid")
 
@@ -386,7 +410,8 @@ def test_unknown_keys_can_be_forbidden_or_ignored() -> None:  # config.md case 1
     assert (handle.current.text, handle.status.unknown_keys) == ("default", ())
 
 
-def test_unknown_nested_keys_obey_the_model() -> None:  # config.md case 17
+@pytest.mark.case("C17")
+def test_unknown_nested_keys_obey_the_model() -> None:
     class Closed(StardustSettings):
         class Model(BaseModel, extra="forbid"):
             a: int = 1
@@ -396,7 +421,8 @@ def test_unknown_nested_keys_obey_the_model() -> None:  # config.md case 17
     assert "model.b" in str(refused(Closed, {"model:b": "1"}))
 
 
-def test_leaving_the_source_out_is_an_error_at_the_first_build() -> None:  # config.md case 20
+@pytest.mark.case("C20")
+def test_leaving_the_source_out_is_an_error_at_the_first_build() -> None:
     class Forgetful(StardustSettings):
         host: str = ""
 
@@ -415,7 +441,8 @@ def test_leaving_the_source_out_is_an_error_at_the_first_build() -> None:  # con
         read(Forgetful, {})
 
 
-def test_a_class_of_its_own_order_uses_the_source_directly() -> None:  # config.md case 20
+@pytest.mark.case("C20")
+def test_a_class_of_its_own_order_uses_the_source_directly() -> None:
     class Own(BaseSettings):
         host: str = ""
 
@@ -438,10 +465,9 @@ def test_a_class_of_its_own_order_uses_the_source_directly() -> None:  # config.
 _LEVELS = ["cli", "init", "env", "dotenv", "secret", "stardust", "default"]
 
 
+@pytest.mark.case("C21")
 @pytest.mark.parametrize("strongest", range(len(_LEVELS)))
-def test_the_order_of_the_sources(
-    strongest: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # config.md case 21
+def test_the_order_of_the_sources(strongest: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     active = _LEVELS[strongest:]
     (tmp_path / ".env").write_text("SHOP_VALUE=dotenv\n" if "dotenv" in active else "")
     (tmp_path / "secrets").mkdir()
@@ -487,7 +513,8 @@ def test_a_key_prefix_names_the_program_part_of_a_map() -> None:
     assert (settings.host, settings.db.port) == ("h", 1)
 
 
-def test_local_fields_are_never_taken_from_the_center(lines: pytest.LogCaptureFixture) -> None:  # config.md case 50
+@pytest.mark.case("C50")
+def test_local_fields_are_never_taken_from_the_center(lines: pytest.LogCaptureFixture) -> None:
     class Bound(StardustSettings):
         class Server(BaseModel, frozen=True):
             port: Annotated[int, Local] = 80

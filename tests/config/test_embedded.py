@@ -1,4 +1,4 @@
-"""The whole way on a real server: publish, push, pull, validate, swap, callback. config.md §6, cases 25, 35, 53, 60."""
+"""The whole way on a real server: publish, push, pull, validate, swap, callback."""
 
 from __future__ import annotations
 
@@ -106,9 +106,10 @@ def test_scopes_have_their_own_values(admin: Admin, monkeypatch: pytest.MonkeyPa
     second.close()
 
 
+@pytest.mark.case("C35", "C60")
 def test_a_server_that_is_gone_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
-) -> None:  # config.md cases 35 and 60
+) -> None:
     folder = tmp_path / "data"
     server = EmbeddedServer(data=folder).start()
     port = int(server.url.rpartition(":")[2])
@@ -136,7 +137,8 @@ def test_a_server_that_is_gone_and_back(
     assert len([record for record in lines.records if "is refreshed again" in record.message]) == 1
 
 
-def test_two_classes_share_one_login(admin: Admin) -> None:  # config.md case 53
+@pytest.mark.case("C53")
+def test_two_classes_share_one_login(admin: Admin) -> None:
     class Other(StardustSettings):
         name: str = ""
 

@@ -1,4 +1,4 @@
-"""A process whose threads and sockets gevent has replaced: config.md §6, case 68."""
+"""A process whose threads and sockets gevent has replaced."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ config.close()
 """
 
 
+@pytest.mark.case("C68")
 @pytest.mark.timeout(60)
-def test_a_monkey_patched_process_follows_the_center(tmp_path: Path) -> None:  # config.md case 68
+def test_a_monkey_patched_process_follows_the_center(tmp_path: Path) -> None:
     with EmbeddedServer() as server:
         headers = {"Authorization": f"Bearer {server.key}"}
 

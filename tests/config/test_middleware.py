@@ -1,4 +1,4 @@
-"""One state per request, for WSGI, ASGI and Django; and a handle as a dependency: config.md §4.2."""
+"""One state per request, for WSGI, ASGI and Django; and a handle as a dependency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``on_change`` by dotted path: config.md §4.7, for dicts whose keys only the center knows."""
+"""``on_change`` by dotted path.for dicts whose keys only the center knows."""
 
 from __future__ import annotations
 

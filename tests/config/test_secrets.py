@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012 - pydantic copies the defaults of fields
-"""Nothing secret gets out: config.md §6, cases 70, 71 and 74. One planted value, looked for everywhere."""
+"""Nothing secret gets out. One planted value, looked for everywhere."""
 
 from __future__ import annotations
 
@@ -127,8 +127,9 @@ def log() -> Any:
     root.setLevel(before)
 
 
+@pytest.mark.case("C70")
 @pytest.mark.parametrize("bad", REFUSED)
-def test_a_refused_update_tells_no_value(bad: dict[str, str], log: io.StringIO) -> None:  # config.md case 70
+def test_a_refused_update_tells_no_value(bad: dict[str, str], log: io.StringIO) -> None:
     client = MemoryClient(SECRETS)
     handle = live(Vault, client=client)
     handle.start()
@@ -142,11 +143,12 @@ def test_a_refused_update_tells_no_value(bad: dict[str, str], log: io.StringIO) 
         assert PLANTED not in text
 
 
+@pytest.mark.case("C70")
 @pytest.mark.parametrize("bad", REFUSED)
 @pytest.mark.parametrize("where", ["remote", "environment", "argument", "alone"])
 def test_a_failed_start_tells_no_value(
     bad: dict[str, str], where: str, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:  # config.md case 70
+) -> None:
     remote = dict(SECRETS)
     arguments: dict[str, Any] = {}
     for key, value in bad.items():
@@ -175,7 +177,8 @@ def test_a_failed_start_tells_no_value(
     assert PLANTED not in log.getvalue()
 
 
-def test_explain_show_status_and_repr_mask(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md cases 70 and 71
+@pytest.mark.case("C70", "C71")
+def test_explain_show_status_and_repr_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB__PASSWORD", f"{PLANTED}-env")
     monkeypatch.setenv("SHOP_KEY", f"{PLANTED}-env")
     client = MemoryClient(SECRETS)
@@ -192,7 +195,8 @@ def test_explain_show_status_and_repr_mask(monkeypatch: pytest.MonkeyPatch) -> N
     assert handle.explain("db").value == "{url=***, password=***, port=1}"
 
 
-def test_changed_paths_are_told_and_values_are_not(log: io.StringIO) -> None:  # config.md case 70
+@pytest.mark.case("C70")
+def test_changed_paths_are_told_and_values_are_not(log: io.StringIO) -> None:
     client = MemoryClient(SECRETS)
     live(Vault, client=client).start()
     client.publish({**SECRETS, "key": f"{PLANTED}2", "marked:x": f"{PLANTED}2", "count": "5"})
@@ -201,9 +205,10 @@ def test_changed_paths_are_told_and_values_are_not(log: io.StringIO) -> None:  #
     assert PLANTED not in log.getvalue()
 
 
+@pytest.mark.case("C70")
 def test_the_debug_output_of_pydantic_settings_is_not_ours(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:  # config.md case 70
+) -> None:
     """PYDANTIC_SETTINGS_DEBUG prints every source in clear: a live handle does not feed it."""
     monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
     caplog.set_level(logging.DEBUG)
@@ -233,7 +238,8 @@ class Explained(StardustSettings):
     sizes: dict[str, int] = {}
 
 
-def test_explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # config.md case 71
+@pytest.mark.case("C71")
+def test_explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SHOP_DB__POOL", "77")
     client = MemoryClient({"db:pool": "9", "Api:Url": "v", "sizes:a": "1"}, app_id="shop", scope="prod", version=42)
     handle = live(Explained, client=client)
@@ -257,9 +263,10 @@ def test_explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # co
         handle.explain("")
 
 
+@pytest.mark.case("C74")
 def test_polls_make_no_spans_and_a_live_setting_may_steer_the_tracer(
     center: ScriptedCenter,
-) -> None:  # config.md case 74
+) -> None:
     contexts: list[object] = []
 
     class Sampling(StardustSettings):

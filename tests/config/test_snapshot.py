@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012 - pydantic copies the defaults of fields
-"""Snapshots, reloads and validation: config.md §6, cases 42 to 54."""
+"""Snapshots, reloads and validation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Shop(StardustSettings):
         return self
 
 
-def test_a_failing_model_validator_keeps_the_last_good(lines: pytest.LogCaptureFixture) -> None:  # config.md case 42
+@pytest.mark.case("C42")
+def test_a_failing_model_validator_keeps_the_last_good(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"low": "2"})
     handle = live(Shop, client=client)
     errors: list[InvalidSettingsError] = []
@@ -83,7 +84,8 @@ class Counting(StardustSettings):
 _validated: list[int] = []
 
 
-def test_refused_content_is_judged_once(lines: pytest.LogCaptureFixture) -> None:  # config.md case 43
+@pytest.mark.case("C43")
+def test_refused_content_is_judged_once(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"value": "1"})
     handle = live(Counting, client=client)
     handle.start()
@@ -97,7 +99,8 @@ def test_refused_content_is_judged_once(lines: pytest.LogCaptureFixture) -> None
     assert handle.current.value == 5
 
 
-def test_the_same_content_in_a_new_version_builds_nothing() -> None:  # config.md case 44
+@pytest.mark.case("C44")
+def test_the_same_content_in_a_new_version_builds_nothing() -> None:
     client = MemoryClient({"value": "1"})
     handle = live(Counting, client=client)
     before = handle.current
@@ -115,7 +118,8 @@ class Pair(StardustSettings):
     b: int = 0
 
 
-def test_readers_never_see_a_torn_pair() -> None:  # config.md case 45
+@pytest.mark.case("C45")
+def test_readers_never_see_a_torn_pair() -> None:
     client = MemoryClient({"a": 0, "b": 0})
     handle = live(Pair, client=client)
     handle.start()
@@ -140,7 +144,8 @@ def test_readers_never_see_a_torn_pair() -> None:  # config.md case 45
     assert handle.current.a == 1999
 
 
-def test_a_pin_is_stable_nested_and_of_its_task() -> None:  # config.md case 46
+@pytest.mark.case("X24", "C46")
+def test_a_pin_is_stable_nested_and_of_its_task() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Pair, client=client)
     with handle.pin() as outer:
@@ -175,7 +180,8 @@ def test_a_pin_is_stable_nested_and_of_its_task() -> None:  # config.md case 46
     assert handle.current.a == 5
 
 
-def test_bind_carries_a_state_into_a_pool() -> None:  # config.md case 46
+@pytest.mark.case("C46")
+def test_bind_carries_a_state_into_a_pool() -> None:
     client = MemoryClient({"a": 1})
     handle = live(Pair, client=client)
     with handle.pin():
@@ -186,7 +192,8 @@ def test_bind_carries_a_state_into_a_pool() -> None:  # config.md case 46
         assert pool.submit(lambda: handle.current.a).result() == 2
 
 
-def test_a_shadowed_change_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 47
+@pytest.mark.case("C47")
+def test_a_shadowed_change_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_NAME", "env")
     client = MemoryClient({"name": "one"})
     handle = live(Shop, client=client)
@@ -213,7 +220,8 @@ class Random(StardustSettings):
     x: int = 0
 
 
-def test_a_random_default_stays(lines: pytest.LogCaptureFixture) -> None:  # config.md case 48
+@pytest.mark.case("C48")
+def test_a_random_default_stays(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"x": "1", "inner:x": "1"})
     handle = live(Random, client=client)
     before = handle.current
@@ -229,7 +237,8 @@ def test_a_random_default_stays(lines: pytest.LogCaptureFixture) -> None:  # con
     assert "memory v2: inner.x, x changed" in lines.text
 
 
-def test_nan_is_no_change() -> None:  # config.md case 49
+@pytest.mark.case("C49")
+def test_nan_is_no_change() -> None:
     class Nan(StardustSettings):
         rate: float = math.nan
         rates: list[float] = [math.nan]
@@ -256,7 +265,8 @@ class Fixed(StardustSettings):
     level: str = "info"
 
 
-def test_a_static_field_waits_for_the_restart(lines: pytest.LogCaptureFixture) -> None:  # config.md case 50
+@pytest.mark.case("C50")
+def test_a_static_field_waits_for_the_restart(lines: pytest.LogCaptureFixture) -> None:
     client = MemoryClient({"workers": "4"})
     handle = live(Fixed, client=client)
     assert handle.current.workers == 4
@@ -271,7 +281,8 @@ def test_a_static_field_waits_for_the_restart(lines: pytest.LogCaptureFixture) -
     assert len([record for record in lines.records if "in effect after a restart" in record.message]) == 1
 
 
-def test_arguments_and_the_command_line_survive_reloads(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 51
+@pytest.mark.case("C51")
+def test_arguments_and_the_command_line_survive_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
     class Arguments(StardustSettings):
         model_config = StardustConfigDict(cli_parse_args=True)
         first: int = 0
@@ -287,7 +298,8 @@ def test_arguments_and_the_command_line_survive_reloads(monkeypatch: pytest.Monk
     assert (handle.current.first, handle.current.second, handle.current.third) == (1, 2, 8)
 
 
-def test_a_changed_list_does_not_reach_the_next_state() -> None:  # config.md case 52
+@pytest.mark.case("C52")
+def test_a_changed_list_does_not_reach_the_next_state() -> None:
     class Loose(StardustSettings):
         tags: list[str] = ["default"]
         other: int = 0
@@ -303,7 +315,8 @@ def test_a_changed_list_does_not_reach_the_next_state() -> None:  # config.md ca
     assert handle.current.tags == ["default"]
 
 
-def test_two_classes_judge_one_map_for_themselves() -> None:  # config.md case 53
+@pytest.mark.case("C53")
+def test_two_classes_judge_one_map_for_themselves() -> None:
     class Text(StardustSettings):
         value: str = ""
 
@@ -321,7 +334,8 @@ class Module(StardustSettings):  # at module level, for pickle
     value: str = ""
 
 
-def test_snapshots_are_copied_and_handles_are_not(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 54
+@pytest.mark.case("C54")
+def test_snapshots_are_copied_and_handles_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = live(Module, client=MemoryClient({"value": "remote"}))
     settings = handle.current
     monkeypatch.setenv("SHOP_VALUE", "env")

@@ -1,4 +1,4 @@
-"""Start, disk copy and process life: config.md §6, cases 60 to 69."""
+"""Start, disk copy and process life."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def cache_of(tmp_path: Path, **changes: Any) -> DiskCache:
     return DiskCache(**facts)
 
 
-def test_a_start_without_the_center_uses_the_copy(center: ScriptedCenter) -> None:  # config.md case 60
+@pytest.mark.case("C60")
+def test_a_start_without_the_center_uses_the_copy(center: ScriptedCenter) -> None:
     center.version, center.values = 7, {"a": "stored"}
     center.client().refresh()
     client = center.client()
@@ -89,7 +90,8 @@ def test_a_start_without_the_center_uses_the_copy(center: ScriptedCenter) -> Non
     client.stop()
 
 
-def test_one_error_lists_every_missing_field_with_both_names() -> None:  # config.md case 61
+@pytest.mark.case("C61")
+def test_one_error_lists_every_missing_field_with_both_names() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         live(Needs).start()
     error = caught.value
@@ -107,7 +109,8 @@ def test_one_error_lists_every_missing_field_with_both_names() -> None:  # confi
     )
 
 
-def test_settings_alone_lists_the_same(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 61
+@pytest.mark.case("C61")
+def test_settings_alone_lists_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB__HOST", "h")
     with pytest.raises(ValidationError) as caught:
         Needs()  # type: ignore[call-arg]  # fields come from the sources
@@ -118,6 +121,7 @@ def test_settings_alone_lists_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 _GOOD, _OTHER = {"a": "server"}, {"a": "disk"}
 
 
+@pytest.mark.case("C61")
 @pytest.mark.parametrize(
     ("policy", "answers", "copy", "expected"),
     [
@@ -132,9 +136,7 @@ _GOOD, _OTHER = {"a": "server"}, {"a": "disk"}
         ("fail", False, False, ConfigUnavailableError),
     ],
 )
-def test_the_policies(
-    policy: OnUnavailable, answers: bool, copy: bool, expected: str | type[Exception]
-) -> None:  # config.md case 61
+def test_the_policies(policy: OnUnavailable, answers: bool, copy: bool, expected: str | type[Exception]) -> None:
     client = MemoryClient(_GOOD if answers else None)
     if copy:
         client.use_disk_copy(_OTHER)
@@ -148,7 +150,8 @@ def test_the_policies(
         assert handle.current.a == "server"
 
 
-def test_the_policy_may_stand_in_the_class() -> None:  # config.md case 61
+@pytest.mark.case("C61")
+def test_the_policy_may_stand_in_the_class() -> None:
     class Careful(Shop):
         model_config = StardustConfigDict(stardust_on_unavailable="fail", stardust_start_timeout=0)
 
@@ -171,6 +174,7 @@ def test_invalid_content_at_the_start_falls_back_to_the_copy_or_is_told() -> Non
     assert (handle.current.n, handle.status.rejected_version) == (6, None)
 
 
+@pytest.mark.case("C62")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -183,9 +187,7 @@ def test_invalid_content_at_the_start_falls_back_to_the_copy_or_is_told() -> Non
         lambda path: (path.unlink(), path.mkdir()),
     ],
 )
-def test_a_damaged_copy_is_ignored(
-    damage: Any, tmp_path: Path, lines: pytest.LogCaptureFixture
-) -> None:  # config.md case 62
+def test_a_damaged_copy_is_ignored(damage: Any, tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
     cache = cache_of(tmp_path)
     assert cache.store(make_snapshot({"k": "value"}, version=3, scope="prod"))
     damage(cache.path)
@@ -197,10 +199,11 @@ def test_a_damaged_copy_is_ignored(
     assert "tampered" not in lines.text
 
 
+@pytest.mark.case("C62")
 @pytest.mark.parametrize(
     "other", [{"servers": ("http://b",)}, {"app_id": "shop2"}, {"scope": "dev"}, {"servers": ("http://a", "http://b")}]
 )
-def test_a_copy_is_never_used_for_another(other: dict[str, Any], tmp_path: Path) -> None:  # config.md case 62
+def test_a_copy_is_never_used_for_another(other: dict[str, Any], tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     cache.store(make_snapshot({"k": "value"}, version=3, scope="prod"))
     foreign = cache_of(tmp_path, **other)
@@ -212,9 +215,10 @@ def test_a_copy_is_never_used_for_another(other: dict[str, Any], tmp_path: Path)
     assert (dict(loaded.values), loaded.version, loaded.origin) == ({"k": "value"}, 3, "disk")
 
 
+@pytest.mark.case("C62")
 def test_a_disk_that_cannot_be_written_is_a_warning(
     tmp_path: Path, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:  # config.md case 62
+) -> None:
     (tmp_path / "file").write_text("")
     cache = cache_of(tmp_path / "file")
     assert not cache.store(make_snapshot({"k": "value"}))
@@ -236,14 +240,16 @@ def test_a_disk_that_cannot_be_written_is_a_warning(
     assert [path.name for path in good.path.parent.iterdir()] == [good.path.name]  # no temporary file is left
 
 
-def test_the_copy_belongs_to_the_user_alone(tmp_path: Path) -> None:  # config.md case 63
+@pytest.mark.case("C63")
+def test_the_copy_belongs_to_the_user_alone(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     cache.store(make_snapshot({"k": "value"}))
     assert stat.S_IMODE(cache.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.path.parent.stat().st_mode) == 0o700
 
 
-def test_processes_that_write_at_once_or_die_leave_a_whole_copy(tmp_path: Path) -> None:  # config.md case 63
+@pytest.mark.case("C63")
+def test_processes_that_write_at_once_or_die_leave_a_whole_copy(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     cache.store(make_snapshot({"k": "start" * 10_000}))
     code = f"""
@@ -273,7 +279,8 @@ def test_processes_that_write_at_once_or_die_leave_a_whole_copy(tmp_path: Path) 
     assert cache.load() is not None
 
 
-def test_a_copy_that_a_newer_class_refuses_is_passed_over(lines: pytest.LogCaptureFixture) -> None:  # config.md case 64
+@pytest.mark.case("C64")
+def test_a_copy_that_a_newer_class_refuses_is_passed_over(lines: pytest.LogCaptureFixture) -> None:
     class Newer(StardustSettings):
         n: int = 1
 
@@ -287,7 +294,8 @@ def test_a_copy_that_a_newer_class_refuses_is_passed_over(lines: pytest.LogCaptu
         live(Newer, client=client, on_unavailable="cache", start_timeout=0).start()
 
 
-def test_refused_content_is_not_kept_on_disk(center: ScriptedCenter) -> None:  # config.md case 64
+@pytest.mark.case("C64")
+def test_refused_content_is_not_kept_on_disk(center: ScriptedCenter) -> None:
     class Number(StardustSettings):
         n: int = 0
 
@@ -325,10 +333,9 @@ def _center_code(center: ScriptedCenter, body: str) -> str:
     return textwrap.dedent(_FORK) + textwrap.dedent(body)
 
 
+@pytest.mark.case("C65")
 @pytest.mark.parametrize("started", ["before", "after", "locked"])
-def test_a_forked_child_keeps_the_values_and_gets_new_ones(
-    center: ScriptedCenter, started: str
-) -> None:  # config.md case 65
+def test_a_forked_child_keeps_the_values_and_gets_new_ones(center: ScriptedCenter, started: str) -> None:
     center.values = {"a": "one"}
     code = _center_code(
         center,
@@ -373,7 +380,8 @@ def test_a_forked_child_keeps_the_values_and_gets_new_ones(
     assert (output, process.returncode) == ("child saw two\n", 0)
 
 
-def test_without_threads_reads_pull_by_themselves(center: ScriptedCenter) -> None:  # config.md case 66
+@pytest.mark.case("C66")
+def test_without_threads_reads_pull_by_themselves(center: ScriptedCenter) -> None:
     center.values = {"a": "one"}
     code = _center_code(
         center,
@@ -403,7 +411,8 @@ def test_without_threads_reads_pull_by_themselves(center: ScriptedCenter) -> Non
     assert (output, process.returncode) == ("two\n", 0)
 
 
-def test_the_end_of_the_process_is_quiet_and_quick(center: ScriptedCenter) -> None:  # config.md case 67
+@pytest.mark.case("C67")
+def test_the_end_of_the_process_is_quiet_and_quick(center: ScriptedCenter) -> None:
     code = _center_code(center, "print(config.current.a)\n")
     result = run_python(code, STARDUST_SERVER=center.url)
     assert (result.stdout, result.stderr, result.returncode) == ("default\n", "", 0)
@@ -418,7 +427,8 @@ def test_the_end_of_the_process_is_quiet_and_quick(center: ScriptedCenter) -> No
     assert (result.returncode, "Traceback" in result.stderr) == (0, False)
 
 
-def test_start_close_start(center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch) -> None:  # config.md case 67
+@pytest.mark.case("C67")
+def test_start_close_start(center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STARDUST_SERVER", center.url)
     monkeypatch.setenv("STARDUST_APP_ID", "shop")
     monkeypatch.setenv("STARDUST_PUSH_ENABLED", "0")
@@ -438,7 +448,8 @@ def test_start_close_start(center: ScriptedCenter, monkeypatch: pytest.MonkeyPat
     assert wait_for(lambda: not process_worker().running)
 
 
-def test_import_and_live_do_nothing(center: ScriptedCenter) -> None:  # config.md case 69
+@pytest.mark.case("C69")
+def test_import_and_live_do_nothing(center: ScriptedCenter) -> None:
     code = _center_code(
         center,
         """
@@ -542,7 +553,8 @@ def test_the_copy_holds_the_map_and_nothing_else(center: ScriptedCenter) -> None
     assert not re.search(r"s3cret|token", path.read_text())
 
 
-def test_the_command_line_is_parsed_by_the_reader(center: ScriptedCenter) -> None:  # config.md case 51
+@pytest.mark.case("C51")
+def test_the_command_line_is_parsed_by_the_reader(center: ScriptedCenter) -> None:
     code = _center_code(
         center,
         """

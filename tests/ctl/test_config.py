@@ -103,7 +103,8 @@ def test_nothing_to_go_back_to_is_said(shop: Callable[..., Result]) -> None:
     assert result.err == ("stardustctl: shop: nothing has been published yet, so there is nothing to go back to\n")
 
 
-def test_values_that_look_secret_are_masked_unless_revealed(shop: Callable[..., Result]) -> None:  # config.md §6 no. 70
+@pytest.mark.case("C70")
+def test_values_that_look_secret_are_masked_unless_revealed(shop: Callable[..., Result]) -> None:
     shop("config", "set", "db:password=planted", "url=redis://u:planted@h", "--publish")
     shop("config", "set", "db:password=planted2")
     for words in (["show"], ["show", "--json"], ["history"], ["history", "--json"], ["diff"], ["diff", "--json"]):

@@ -57,6 +57,7 @@ def test_settings_with_their_source_and_without_their_secrets(
     assert "planted" not in result.out + shop("doctor").out
 
 
+@pytest.mark.case("L10")
 @pytest.mark.parametrize(
     ("flags", "text"),
     [

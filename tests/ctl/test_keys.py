@@ -52,14 +52,16 @@ def _as_read(value: object) -> str:
     return json.dumps(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def test_every_documented_key_is_read_from_the_center() -> None:  # config.md §6 no. 72
+@pytest.mark.case("C72")
+def test_every_documented_key_is_read_from_the_center() -> None:
     rows = [row for row in key_rows(Sample) if row.key]
     raw = make_snapshot({row.key: VALUES[row.path] for row in rows})
     settings = build(Sample, raw).settings
     assert {row.path: _as_read(_at(settings, row.path)) for row in rows} == {row.path: VALUES[row.path] for row in rows}
 
 
-def test_every_documented_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md §6 no. 72
+@pytest.mark.case("C72")
+def test_every_documented_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = key_rows(Sample)
     for row in rows:
         monkeypatch.setenv(row.variable, VALUES[row.path])
@@ -121,12 +123,14 @@ class Careless(StardustSettings):
     inner: Inner = Field(default_factory=Inner)
 
 
-def test_the_single_underscore_is_an_error() -> None:  # config.md §6 no. 18
+@pytest.mark.case("C18")
+def test_the_single_underscore_is_an_error() -> None:
     assert [line.partition(":")[0] for line in lint.errors(Careless)] == ["pool.max_conn"]
     assert not list(lint.errors(Sample))
 
 
-def test_hints_name_what_will_surprise_somebody() -> None:  # config.md §6 nos. 8, 17, 19, 52
+@pytest.mark.case("C8", "C17", "C19", "C52")
+def test_hints_name_what_will_surprise_somebody() -> None:
     raw = make_snapshot({"pool:hosts": "[]", "pool.hosts": "[]", "strange": "1"})
     text = "\n".join(lint.warnings(Careless, raw))
     assert "inner: Inner is a settings class itself" in text

@@ -37,8 +37,9 @@ def check(shop: Callable[..., Result], program: str, own_place: Path) -> Callabl
     return run
 
 
+@pytest.mark.case("C18")
 def test_one_underscore_as_delimiter_loses_fields_that_have_one(check: Callable[..., Result]) -> None:
-    found = check(  # config.md case 18
+    found = check(
         """
 class Pool(BaseModel, frozen=True):
     max_conn: int = 1
@@ -57,6 +58,7 @@ class Settings(StardustSettings):
     assert "pool.size" not in found.out
 
 
+@pytest.mark.case("C18")
 def test_a_limit_of_one_level_makes_one_underscore_unambiguous(check: Callable[..., Result]) -> None:
     source = """
 class Pool(BaseModel, frozen=True):
@@ -66,11 +68,12 @@ class Settings(StardustSettings):
     model_config = StardustConfigDict(env_nested_delimiter="_", env_nested_max_split=1)
     pool: Pool = Pool()
 """
-    assert check(source).code == 0  # config.md case 18
+    assert check(source).code == 0
 
 
+@pytest.mark.case("C19")
 def test_a_settings_class_inside_a_settings_class_is_said(check: Callable[..., Result]) -> None:
-    found = check(  # config.md case 19
+    found = check(
         """
 class Inner(BaseSettings):
     host: str = ""
@@ -86,8 +89,9 @@ class Settings(StardustSettings):
     )
 
 
+@pytest.mark.case("C52")
 def test_what_can_be_changed_in_place_is_said(check: Callable[..., Result]) -> None:
-    found = check(  # config.md case 52
+    found = check(
         """
 class Soft(BaseModel):
     tags: list[str] = []

@@ -77,7 +77,8 @@ def test_show_tells_where_each_value_comes_from(
     assert "planted" not in text + str(found)
 
 
-def test_explain_is_about_one_setting_or_all(shop: Callable[..., Result], program: str) -> None:  # config.md §6 no. 71
+@pytest.mark.case("C71")
+def test_explain_is_about_one_setting_or_all(shop: Callable[..., Result], program: str) -> None:
     shop("config", "set", "discount=20", "--publish")
     one = shop("config", "explain", program, "discount")
     assert one.out == 'discount = 20   from stardust shop v2 key "discount"\n  shadowed: default = 0\n'

@@ -303,8 +303,9 @@ def test_null_data_over_the_wire(server: FaultyServer, new_session: NewSession, 
     assert source.policies == []
 
 
+@pytest.mark.case("X2")
 def test_the_queue_is_bounded_and_the_count_exact(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "MAX_QUEUED_BUILDERS", 100)  # tracing.md X2: down for a day
+    monkeypatch.setattr(reporting, "MAX_QUEUED_BUILDERS", 100)  # down for a day
     session = StubSession()
     reporter = source.reporter(session)
     for _ in range(50):

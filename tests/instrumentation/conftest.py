@@ -1,4 +1,4 @@
-"""Everything here runs twice: plain, and traced. The application must not be able to tell (tracing.md §3.4)."""
+"""Everything here runs twice: plain, and traced. The application must not be able to tell."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def parents(trace):
     ]
 
 
-def test_s02_sqlalchemy_engine_pools_and_the_connections_below(same, tmp_path):
+@pytest.mark.case("S2")
+def test_sqlalchemy_engine_pools_and_the_connections_below(same, tmp_path):
     def probe():
         path = tmp_path / "shop.db"
         path.unlink(missing_ok=True)
@@ -92,7 +93,8 @@ def test_s02_sqlalchemy_engine_pools_and_the_connections_below(same, tmp_path):
     assert trace.names.count("db:shop.db:Delete:books") == 2
 
 
-def test_s02_sqlalchemy_session_and_its_errors(same):
+@pytest.mark.case("S2")
+def test_sqlalchemy_session_and_its_errors(same):
     def probe():
         engine = sa.create_engine("sqlite://")
         Base.metadata.create_all(engine)
@@ -139,7 +141,8 @@ def test_t01_sqlalchemy_calls_are_children_of_the_span_around_them(trace):
     engine.dispose()
 
 
-def test_s02_sqlalchemy_asyncio(same):
+@pytest.mark.case("S2")
+def test_sqlalchemy_asyncio(same):
     """aiosqlite runs sqlite3 in a thread of its own, which has no span around it."""
 
     async def main():

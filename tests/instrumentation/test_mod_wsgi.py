@@ -1,4 +1,4 @@
-"""An application as mod_wsgi has it: a script that is run by its path, in a module of an odd name, and called from C (tracing.md W30).
+"""An application as mod_wsgi has it: a script that is run by its path, in a module of an odd name, and called from C.
 
 The real server is compiled with its Apache and is no part of these tests; what it does from C is done here in the same order.
 """
@@ -67,8 +67,9 @@ def apache(monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.case("W30")
 @pytest.mark.parametrize(("text", "name"), [(BARE, "/items"), (FLASK, "/items/<int:number>")], ids=["bare", "flask"])
-def test_w30_a_script_of_mod_wsgi(apache, traced_block, tmp_path, text, name):
+def test_a_script_of_mod_wsgi(apache, traced_block, tmp_path, text, name):
     script = apache.load(_written(tmp_path, text))
     with traced_block() as trace:
         seen = [apache.request(script, "/items/1") for _ in range(3)]
@@ -79,7 +80,8 @@ def test_w30_a_script_of_mod_wsgi(apache, traced_block, tmp_path, text, name):
     assert trace.names == [name] * 3, "switched off"
 
 
-def test_w30_an_older_mod_wsgi_has_no_events(apache, traced_block, tmp_path):
+@pytest.mark.case("W30")
+def test_an_older_mod_wsgi_has_no_events(apache, traced_block, tmp_path):
     del apache.module.subscribe_events
     bare, flask = (apache.load(_written(tmp_path / kind, text)) for kind, text in (("a", BARE), ("b", FLASK)))
     with traced_block() as trace:

@@ -1,4 +1,4 @@
-"""tracing.md §3.3 D: redis clients behave as without us; one span for each trip to the server, never a key or a value."""
+"""Redis clients behave as without us; one span for each trip to the server, never a key or a value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def text(trace):
     return " ".join(f"{span.name} {span.tag} {span.error}" for span in trace.spans)
 
 
-def test_d01_names_are_upper_case_commands(trace, client, store):
+@pytest.mark.case("D1")
+def test_names_are_upper_case_commands(trace, client, store):
     client.set("k", "v")
     client.execute_command("get", "k")
     client.execute_command(b"Get", "k")
@@ -48,6 +49,7 @@ def test_d01_names_are_upper_case_commands(trace, client, store):
     assert trace.names[0] == f"redis:localhost:{store}/0:SET"
 
 
+@pytest.mark.case("D2")
 @pytest.mark.parametrize(
     ("args", "word"),
     [
@@ -64,18 +66,20 @@ def test_d01_names_are_upper_case_commands(trace, client, store):
         (("",), "(none)"),
     ],
 )
-def test_d02_two_word_commands(args, word):
+def test_two_word_commands(args, word):
     assert command_word(args) == word
 
 
-def test_d02_through_the_client(trace, client):
+@pytest.mark.case("D2")
+def test_through_the_client(trace, client):
     client.config_get("save")
     client.execute_command("CONFIG", "GET", "save")
     client.client_list()
     assert commands(trace) == ["CONFIG GET", "CONFIG GET", "CLIENT LIST"]
 
 
-def test_d03_keys_and_values_are_never_recorded(trace, client):
+@pytest.mark.case("D3")
+def test_keys_and_values_are_never_recorded(trace, client):
     client.set("key-secret", "value-secret")
     client.execute_command("SETEX", "key-secret", 10, "value-secret")
     client.hset("key-secret2", mapping={"field-secret": "value-secret"})
@@ -88,7 +92,8 @@ def test_d03_keys_and_values_are_never_recorded(trace, client):
     assert "secret" not in text(trace)
 
 
-def test_d04_d06_a_pipeline_is_one_span(trace, client):
+@pytest.mark.case("D4", "D6")
+def test_a_pipeline_is_one_span(trace, client):
     for transaction in (True, False):
         pipeline = client.pipeline(transaction=transaction)
         pipeline.set("a", 1).get("a").get("a")
@@ -99,12 +104,14 @@ def test_d04_d06_a_pipeline_is_one_span(trace, client):
     assert spans[0].tag.endswith("3 commands: SET, GET x2")
 
 
-def test_d05_an_empty_pipeline_makes_no_span(same, client):
+@pytest.mark.case("D5")
+def test_an_empty_pipeline_makes_no_span(same, client):
     trace = same(lambda: (client.pipeline().execute(), len(client.pipeline())))
     assert trace.names == []
 
 
-def test_d07_watch_and_conflict(trace, client, store):
+@pytest.mark.case("D7")
+def test_watch_and_conflict(trace, client, store):
     other = redis.Redis(port=store)
     with client.pipeline() as pipeline:
         pipeline.watch("n")
@@ -120,7 +127,8 @@ def test_d07_watch_and_conflict(trace, client, store):
     assert span.tag.endswith("conflict")
 
 
-def test_d07_a_watched_pipeline_with_nothing_queued_is_sent_if_it_is_a_transaction(same, store):
+@pytest.mark.case("D7")
+def test_a_watched_pipeline_with_nothing_queued_is_sent_if_it_is_a_transaction(same, store):
     def probe():
         results = []
         with redis.Redis(port=store) as client:
@@ -137,7 +145,8 @@ def test_d07_a_watched_pipeline_with_nothing_queued_is_sent_if_it_is_a_transacti
     assert {span.tag.rpartition(" commands")[2] for span in trace.spans if span.name.endswith("PIPELINE")} == {""}
 
 
-def test_d07_a_watched_pipeline_with_nothing_queued_asyncio(same, store):
+@pytest.mark.case("D7")
+def test_a_watched_pipeline_with_nothing_queued_asyncio(same, store):
     async def main():
         results = []
         async with redis.asyncio.Redis(port=store) as client:
@@ -150,7 +159,8 @@ def test_d07_a_watched_pipeline_with_nothing_queued_asyncio(same, store):
     assert commands(same(lambda: asyncio.run(main()))) == ["WATCH", "PIPELINE", "WATCH"]
 
 
-def test_d08_errors_of_members_that_are_not_raised(trace, client):
+@pytest.mark.case("D8")
+def test_errors_of_members_that_are_not_raised(trace, client):
     client.set("text", "x")
     pipeline = client.pipeline(transaction=False)
     pipeline.incr("text").get("text").incr("text")
@@ -161,7 +171,8 @@ def test_d08_errors_of_members_that_are_not_raised(trace, client):
     assert span.error.startswith("ResponseError")
 
 
-def test_d09_errors_are_unchanged_and_the_context_is_restored(same, client):
+@pytest.mark.case("D9")
+def test_errors_are_unchanged_and_the_context_is_restored(same, client):
     client.set("text", "x")
 
     def probe():
@@ -175,7 +186,8 @@ def test_d09_errors_are_unchanged_and_the_context_is_restored(same, client):
     assert named(trace, "INCRBY").error.startswith("ResponseError: value is not an integer")
 
 
-def test_d10_d11_d12_connection_errors(trace):
+@pytest.mark.case("D10", "D11", "D12")
+def test_connection_errors(trace):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -190,14 +202,16 @@ def test_d10_d11_d12_connection_errors(trace):
     assert commands(trace) == ["GET"]
 
 
-def test_d13_blocking_commands_have_buckets_of_their_own(trace, client):
+@pytest.mark.case("D13")
+def test_blocking_commands_have_buckets_of_their_own(trace, client):
     client.blpop("queue", timeout=0.01)
     client.xread({"stream": "0"}, block=1)
     client.xread({"stream": "0"})
     assert commands(trace) == ["BLPOP", "XREAD BLOCK", "XREAD"]
 
 
-def test_d14_pubsub(trace, client):
+@pytest.mark.case("D14")
+def test_pubsub(trace, client):
     with client.pubsub() as pubsub:
         pubsub.subscribe("channel")
         pubsub.get_message(timeout=1)
@@ -206,7 +220,8 @@ def test_d14_pubsub(trace, client):
     assert commands(trace) == ["PUBLISH"]
 
 
-def test_d15_scan_iter(trace, client):
+@pytest.mark.case("D15")
+def test_scan_iter(trace, client):
     client.mset({f"k{number}": number for number in range(30)})
     iterator = client.scan_iter(count=5)
     next(iterator)
@@ -214,7 +229,8 @@ def test_d15_scan_iter(trace, client):
     assert commands(trace) == ["MSET", "SCAN"]
 
 
-def test_d16_d17_scripts_and_locks(same, client):
+@pytest.mark.case("D16", "D17")
+def test_scripts_and_locks(same, client):
     def probe():
         client.script_flush()
         script = client.register_script("return redis.call('INCR', KEYS[1])")
@@ -228,7 +244,8 @@ def test_d16_d17_scripts_and_locks(same, client):
     assert commands(trace)[:4] == ["SCRIPT FLUSH", "EVALSHA", "SCRIPT LOAD", "EVALSHA"]
 
 
-def test_d18_transaction(same, client):
+@pytest.mark.case("D18")
+def test_transaction(same, client):
     def probe():
         client.set("n", 1)
 
@@ -250,6 +267,7 @@ class Node:
     host, port = "node", 7000
 
 
+@pytest.mark.case("D19", "D20")
 @pytest.mark.parametrize(
     ("pool", "address"),
     [
@@ -261,11 +279,12 @@ class Node:
         (type("Nodes", (), {"startup_nodes": {"node:7000": Node}})(), "node:7000"),
     ],
 )
-def test_d19_d20_addresses(pool, address):
+def test_addresses(pool, address):
     assert address_of(pool) == address
 
 
-def test_d20_cluster_classes_are_patched(trace):
+@pytest.mark.case("D20")
+def test_cluster_classes_are_patched(trace):
     from redis.asyncio.cluster import RedisCluster as AsyncCluster
     from redis.cluster import ClusterPipeline, RedisCluster
 
@@ -274,7 +293,8 @@ def test_d20_cluster_classes_are_patched(trace):
     assert inspect.iscoroutinefunction(AsyncCluster.execute_command)
 
 
-def test_d21_asyncio(same, store):
+@pytest.mark.case("D21")
+def test_asyncio(same, store):
     async def main():
         async with redis.asyncio.Redis(port=store) as client:
             results = [await client.set("k", "secret"), await client.get("k")]
@@ -292,7 +312,8 @@ def test_d21_asyncio(same, store):
     assert "secret" not in text(trace)
 
 
-def test_d21_cancelled_mid_await(trace, store):
+@pytest.mark.case("D21")
+def test_cancelled_mid_await(trace, store):
     async def main():
         async with redis.asyncio.Redis(port=store) as client:
             await client.ping()
@@ -308,14 +329,16 @@ def test_d21_cancelled_mid_await(trace, store):
     assert named(trace, "BLPOP").error.startswith("CancelledError")
 
 
-def test_d22_fakeredis_is_a_client_like_any_other(same):
+@pytest.mark.case("D22")
+def test_fakeredis_is_a_client_like_any_other(same):
     import fakeredis
 
     trace = same(lambda: (fakeredis.FakeRedis().set("k", "v"), fakeredis.FakeRedis().get("k")))
     assert commands(trace) == ["SET", "GET"]
 
 
-def test_d23_subclass(trace, store):
+@pytest.mark.case("D23")
+def test_subclass(trace, store):
     class Mine(redis.Redis):
         def execute_command(self, *args, **options):
             return super().execute_command(*args, **options)
@@ -324,7 +347,8 @@ def test_d23_subclass(trace, store):
     assert commands(trace) == ["PING"]
 
 
-def test_d24_a_client_made_before_is_traced(store, traced_block):
+@pytest.mark.case("D24")
+def test_a_client_made_before_is_traced(store, traced_block):
     client = redis.Redis(port=store)
     client.ping()
     with traced_block() as trace:
@@ -332,7 +356,8 @@ def test_d24_a_client_made_before_is_traced(store, traced_block):
     assert commands(trace) == ["PING"]
 
 
-def test_d25_pickle_and_signatures(same):
+@pytest.mark.case("D25")
+def test_pickle_and_signatures(same):
     owners = (
         (redis.Redis, "execute_command"),
         (redis.client.Pipeline, "execute"),

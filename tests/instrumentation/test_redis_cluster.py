@@ -1,4 +1,4 @@
-"""tracing.md D20, D11: a real cluster of three nodes, with a slot that moves while the client looks elsewhere."""
+"""A real cluster of three nodes, with a slot that moves while the client looks elsewhere."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def addresses(trace):
     return {name.rpartition(":")[0] for name in trace.names if not name.rpartition(":")[2].startswith(("CLU", "COM"))}
 
 
-def test_d20_sync(same, start):
+@pytest.mark.case("D20")
+def test_sync(same, start):
     def probe():
         with redis.RedisCluster(host="127.0.0.1", port=start) as client:
             results = [client.set("secret-a", "secret"), client.get("secret-a"), client.mget_nonatomic("b", "c") and 0]
@@ -115,7 +116,8 @@ def test_d20_sync(same, start):
     assert failed.error.startswith("ResponseError")
 
 
-def test_d20_asyncio(same, start):
+@pytest.mark.case("D20")
+def test_asyncio(same, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
             results = [await client.set("a", "secret"), await client.get("a")]
@@ -134,7 +136,8 @@ def test_d20_asyncio(same, start):
     assert addresses(trace) == {f"redis:127.0.0.1:{start}"}
 
 
-def test_d11_moved_is_one_span(trace, nodes, start):
+@pytest.mark.case("D11")
+def test_moved_is_one_span(trace, nodes, start):
     with redis.RedisCluster(host="127.0.0.1", port=start) as client:
         client.get("moving")
         move(nodes, "moving")
@@ -147,7 +150,8 @@ def test_d11_moved_is_one_span(trace, nodes, start):
     assert commands(trace) == ["GET", "SET", "GETDEL", "PIPELINE", "GETDEL"]
 
 
-def test_d11_moved_is_one_span_asyncio(trace, nodes, start):
+@pytest.mark.case("D11")
+def test_moved_is_one_span_asyncio(trace, nodes, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
             await client.get("moving")
@@ -179,7 +183,8 @@ def half_moved(nodes, start):
             client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
-def test_d11_ask_is_one_span(same, half_moved, start):
+@pytest.mark.case("D11")
+def test_ask_is_one_span(same, half_moved, start):
     def probe():
         with redis.RedisCluster(host="127.0.0.1", port=start) as client:
             pipeline = client.pipeline()
@@ -190,7 +195,8 @@ def test_d11_ask_is_one_span(same, half_moved, start):
     assert commands(trace) == ["SET", "GET", "PIPELINE", "GETDEL"]
 
 
-def test_d11_ask_is_one_span_asyncio(same, half_moved, start):
+@pytest.mark.case("D11")
+def test_ask_is_one_span_asyncio(same, half_moved, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
             results = [await client.set(half_moved, 1), await client.get(half_moved)]
@@ -211,7 +217,8 @@ class Before6:
         self._client, self._command_stack = client, ["queued"]
 
 
-def test_d20_the_pipeline_of_asyncio_before_version_6():
+@pytest.mark.case("D20")
+def test_the_pipeline_of_asyncio_before_version_6():
     client = redis.asyncio.cluster.RedisCluster(host="node", port=7000)
     assert cluster_stack(Before6(client)) == ["queued"]
     assert names_of(Before6(client)) is names_of(client)
@@ -221,7 +228,8 @@ def test_d20_the_pipeline_of_asyncio_before_version_6():
 TRANSACTIONS = hasattr(redis.cluster, "TransactionStrategy")  # of a cluster: in redis-py 6 and later
 
 
-def test_d07_watch_and_transaction(same, start):
+@pytest.mark.case("D7")
+def test_watch_and_transaction(same, start):
     def probe():
         with redis.RedisCluster(host="127.0.0.1", port=start) as client:
             if not TRANSACTIONS:
@@ -259,7 +267,8 @@ def test_d07_watch_and_transaction(same, start):
     assert [span.error.partition(":")[0] for span in trace.spans if span.error] == ["ResponseError"]
 
 
-def test_d07_watch_and_transaction_asyncio(same, start):
+@pytest.mark.case("D7")
+def test_watch_and_transaction_asyncio(same, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
             if not TRANSACTIONS:
@@ -279,7 +288,8 @@ def test_d07_watch_and_transaction_asyncio(same, start):
         assert addresses(trace) == {f"redis:127.0.0.1:{start}"}
 
 
-def test_d10_a_cluster_that_is_gone(same):
+@pytest.mark.case("D10")
+def test_a_cluster_that_is_gone(same):
     port = reserved_port()
 
     def probe():

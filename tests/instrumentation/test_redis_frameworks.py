@@ -1,4 +1,4 @@
-"""tracing.md §3.4 D: Django's redis caches, rq and fakeredis behave as they do plain; their commands have the right names and parents."""
+"""Django's redis caches, rq and fakeredis behave as they do plain; their commands have the right names and parents."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def settings():
         yield
 
 
+@pytest.mark.case("D1")
 @pytest.mark.parametrize("backend", [DJANGO, DJANGO_REDIS])
-def test_d01_caches_of_django(same, store, backend):
+def test_caches_of_django(same, store, backend):
     def probe():
         cache = cache_of(backend, store, KEY_PREFIX="secret", VERSION=2)
         results = [
@@ -80,7 +81,8 @@ def test_d01_caches_of_django(same, store, backend):
     assert all("secret" not in f"{span.name} {span.tag}" for span in trace.spans)
 
 
-def test_d01_locks_patterns_and_the_raw_client_of_django_redis(same, store):
+@pytest.mark.case("D1")
+def test_locks_patterns_and_the_raw_client_of_django_redis(same, store):
     def probe():
         cache = cache_of(DJANGO_REDIS, store)
         cache.clear()
@@ -102,7 +104,8 @@ def test_d01_locks_patterns_and_the_raw_client_of_django_redis(same, store):
     assert {"HSET", "HGETALL", "EXISTS"} <= set(words(same(probe)))
 
 
-def test_d10_errors_of_a_store_that_is_gone(same):
+@pytest.mark.case("D10")
+def test_errors_of_a_store_that_is_gone(same):
     port = reserved_port()
 
     def probe():
@@ -134,8 +137,9 @@ def test_t01_commands_of_a_cache_are_children_of_the_span_around_them(trace, sto
     assert calls(trace) == [(command, page) for page in pages for command in ("SET", "GET")]
 
 
+@pytest.mark.case("D1")
 @pytest.mark.parametrize("backend", [DJANGO, DJANGO_REDIS])
-def test_d01_a_cache_that_cannot_be_made(same, store, backend):
+def test_a_cache_that_cannot_be_made(same, store, backend):
     def probe():
         cache_of(backend, store, OPTIONS={"CLIENT_CLASS": "no.Such", "serializer": "no.Such"}).get("a")
 
@@ -156,7 +160,8 @@ def spanned(number):
         return job(number)
 
 
-def test_d01_rq_with_a_worker_in_this_process(same, store):
+@pytest.mark.case("D1")
+def test_rq_with_a_worker_in_this_process(same, store):
     job.port = store
 
     def probe():
@@ -185,7 +190,8 @@ def test_t01_commands_of_a_job_are_children_of_its_span(trace, store):
     assert [pair for pair in calls(trace) if pair[0] == "INCRBY"] == [("INCRBY", "job")]
 
 
-def test_d22_fakeredis_with_all_that_is_patched(same):
+@pytest.mark.case("D22")
+def test_fakeredis_with_all_that_is_patched(same):
     def probe():
         server = fakeredis.FakeServer()
         client, other = (
@@ -225,7 +231,8 @@ def test_d22_fakeredis_with_all_that_is_patched(same):
     ]
 
 
-def test_d22_fakeredis_asyncio(same):
+@pytest.mark.case("D22")
+def test_fakeredis_asyncio(same):
     async def main():
         async with fakeredis.FakeAsyncRedis() as client:
             results = [await client.set("n", 1), isinstance(client, redis.asyncio.Redis)]

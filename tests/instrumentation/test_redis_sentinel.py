@@ -1,4 +1,4 @@
-"""tracing.md D19: a real Sentinel that watches a master and a replica, before and after the master is gone."""
+"""A real Sentinel that watches a master and a replica, before and after the master is gone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def spans(trace):
     return [name for name in trace.names if name.startswith("redis:") and "SENTINEL" not in name]
 
 
-def test_d19_sync(same, shop):
+@pytest.mark.case("D19")
+def test_sync(same, shop):
     def probe():
         sentinel = redis.sentinel.Sentinel([("127.0.0.1", shop[0])])
         with sentinel.master_for("shop", db=2) as master, sentinel.slave_for("shop") as replica:
@@ -101,7 +102,8 @@ def test_d19_sync(same, shop):
     assert "secret" not in str(trace.spans)
 
 
-def test_d19_asyncio(same, shop):
+@pytest.mark.case("D19")
+def test_asyncio(same, shop):
     async def probe():
         sentinel = redis.asyncio.sentinel.Sentinel([("127.0.0.1", shop[0])])
         async with sentinel.master_for("shop") as master, sentinel.slave_for("shop") as replica:
@@ -116,7 +118,8 @@ def test_d19_asyncio(same, shop):
     assert spans(trace) == [f"redis:shop/0:{command}" for command in ("SET", "GET", "PING", "PIPELINE")]
 
 
-def test_d19_a_master_that_is_gone(trace, shop):
+@pytest.mark.case("D19")
+def test_a_master_that_is_gone(trace, shop):
     port, master = shop
     sentinel = redis.sentinel.Sentinel([("127.0.0.1", port)], socket_timeout=5)
     client = sentinel.master_for("shop")

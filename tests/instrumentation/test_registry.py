@@ -1,4 +1,4 @@
-"""tracing.md §3.3 I: hooks and patches, and the switches around them. Imports happen in fresh interpreters."""
+"""Hooks and patches, and the switches around them. Imports happen in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import types
 import unittest.mock
 from wsgiref import handlers
 
+import pytest
 import requests
 
 from stardust_auto import instrumentation
@@ -55,7 +56,8 @@ def fresh(code, **modules):
         return done.stdout.split()
 
 
-def test_i01_a_hook_runs_once_after_the_module_is_complete():
+@pytest.mark.case("I1")
+def test_a_hook_runs_once_after_the_module_is_complete():
     out = fresh(
         """
         calls = []
@@ -72,7 +74,8 @@ def test_i01_a_hook_runs_once_after_the_module_is_complete():
     assert out == ["[True]"]
 
 
-def test_i02_i03_modules_imported_before_are_patched_at_once():
+@pytest.mark.case("I2", "I3")
+def test_modules_imported_before_are_patched_at_once():
     out = fresh(
         """
         import sqlite3
@@ -85,7 +88,8 @@ def test_i02_i03_modules_imported_before_are_patched_at_once():
     assert out == ["hooked", "hooked", "True"]
 
 
-def test_i04_reload_is_patched_again_once(trace):
+@pytest.mark.case("I4")
+def test_reload_is_patched_again_once(trace):
     import wsgiref.handlers as module
 
     before = module.BaseHandler
@@ -100,7 +104,8 @@ def test_i04_reload_is_patched_again_once(trace):
         module.BaseHandler = before
 
 
-def test_i05_an_import_error_is_unchanged_and_the_hook_not_used_up():
+@pytest.mark.case("I5")
+def test_an_import_error_is_unchanged_and_the_hook_not_used_up():
     out = fresh(
         """
         calls = []
@@ -121,7 +126,8 @@ def test_i05_an_import_error_is_unchanged_and_the_hook_not_used_up():
     assert out == ["'not_yet'", "None", "1"]
 
 
-def test_i06_loaders_are_the_originals():
+@pytest.mark.case("I6")
+def test_loaders_are_the_originals():
     out = fresh(
         """
         install()
@@ -136,7 +142,8 @@ def test_i06_loaders_are_the_originals():
     assert out == ["SourceFileLoader", "SourceFileLoader", "True"] * 2 + ["True"] * 3
 
 
-def test_i07_lazy_modules():
+@pytest.mark.case("I7")
+def test_lazy_modules():
     out = fresh(
         """
         install()
@@ -153,7 +160,8 @@ def test_i07_lazy_modules():
     assert out == ["fine"]
 
 
-def test_i08_submodule_first():
+@pytest.mark.case("I8")
+def test_submodule_first():
     out = fresh(
         """
         install()
@@ -166,7 +174,8 @@ def test_i08_submodule_first():
     assert out == ["True"] * 3
 
 
-def test_i09_a_failing_hook_never_reaches_the_import():
+@pytest.mark.case("I9")
+def test_a_failing_hook_never_reaches_the_import():
     out = fresh(
         """
         registry._targets["victim"] = "broken"
@@ -181,7 +190,8 @@ def test_i09_a_failing_hook_never_reaches_the_import():
     assert out == ["7", "failed", "ZeroDivisionError:_ours"]
 
 
-def test_i10_twice_is_once_and_restore_gives_the_same_objects(traced_block):
+@pytest.mark.case("I10")
+def test_twice_is_once_and_restore_gives_the_same_objects(traced_block):
     owners = [(requests.Session, "send"), (sqlite3, "connect"), (handlers.BaseHandler, "run"), (importlib, "reload")]
     originals = [vars(owner)[name] for owner, name in owners]
     with traced_block():
@@ -191,7 +201,8 @@ def test_i10_twice_is_once_and_restore_gives_the_same_objects(traced_block):
     assert all(vars(owner)[name] is original for (owner, name), original in zip(owners, originals, strict=True))
 
 
-def test_i10_wrapped_by_somebody_else_on_top(trace, web, monkeypatch):
+@pytest.mark.case("I10")
+def test_wrapped_by_somebody_else_on_top(trace, web, monkeypatch):
     ours = requests.Session.send
 
     def theirs(self, *args, **kwargs):
@@ -214,7 +225,8 @@ def test_i10_wrapped_by_somebody_else_on_top(trace, web, monkeypatch):
     assert instrumentation.enable("requests")
 
 
-def test_i11_metadata_of_patched_callables(same):
+@pytest.mark.case("I11")
+def test_metadata_of_patched_callables(same):
     def probe():
         found = []
         for owner, name in ((requests.Session, "send"), (handlers.BaseHandler, "run"), (importlib, "reload")):
@@ -236,7 +248,8 @@ def test_i11_metadata_of_patched_callables(same):
     same(probe)
 
 
-def test_i12_autospec(same):
+@pytest.mark.case("I12")
+def test_autospec(same):
     def probe():
         with unittest.mock.patch.object(requests.Session, "send", autospec=True) as send:
             session = requests.Session()
@@ -249,7 +262,8 @@ def test_i12_autospec(same):
     same(probe)
 
 
-def test_i14_switched_off_is_untouched(traced_block):
+@pytest.mark.case("I14")
+def test_switched_off_is_untouched(traced_block):
     send = requests.Session.send
     with traced_block(integrations={"requests": False}):
         assert requests.Session.send is send
@@ -260,13 +274,15 @@ def test_i14_switched_off_is_untouched(traced_block):
         assert type(sqlite3.connect) is not type(len)
 
 
-def test_i14_switched_off_by_a_later_installation(traced_block):
+@pytest.mark.case("I14")
+def test_switched_off_by_a_later_installation(traced_block):
     send = requests.Session.send
     with traced_block(), traced_block(integrations={"requests": False}):
         assert requests.Session.send is send
 
 
-def test_i14_a_target_is_never_imported_by_us():
+@pytest.mark.case("I14")
+def test_a_target_is_never_imported_by_us():
     out = fresh(
         """
         install()
@@ -277,7 +293,8 @@ def test_i14_a_target_is_never_imported_by_us():
     assert out == ["[]"]
 
 
-def test_i15_an_unsupported_version_is_untouched():
+@pytest.mark.case("I15")
+def test_an_unsupported_version_is_untouched():
     out = fresh(
         """
         install()
@@ -289,7 +306,8 @@ def test_i15_an_unsupported_version_is_untouched():
     assert out == ["unsupported", "version_2.3.0_is_older_than_2.20", "2.3.0", "False"]
 
 
-def test_i16_no_target_costs_no_wrapt():
+@pytest.mark.case("I16")
+def test_no_target_costs_no_wrapt():
     out = fresh(
         "import stardust_auto.instrumentation.targets as t; print('wrapt' in sys.modules, len(t.TARGET_MODULES))"
     )

@@ -1,4 +1,4 @@
-"""tracing.md §3.3 R: requests and urllib3 behave as without us, and each request that the program causes is one span."""
+"""Requests and urllib3 behave as without us, and each request that the program causes is one span."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def session():
         yield session
 
 
-def test_r01_one_span_whatever_the_redirects(trace, web, session):
+@pytest.mark.case("R1")
+def test_one_span_whatever_the_redirects(trace, web, session):
     web.routes.update({"/a": (302, {"Location": "/b"}, b""), "/b": (301, {"Location": "/c"}, b"")})
     response = session.get(web.url + "/a")
     (span,) = client_spans(trace)
@@ -40,7 +41,8 @@ def test_r01_one_span_whatever_the_redirects(trace, web, session):
     assert set(web.headers("traceparent")) == {f"00-{span.trace_id}-{span.id}-01"}
 
 
-def test_r01_a_request_made_by_a_hook_is_a_span_of_its_own(trace, web, session):
+@pytest.mark.case("R1")
+def test_a_request_made_by_a_hook_is_a_span_of_its_own(trace, web, session):
     def hook(response, **_):
         if response.url.endswith("/outer"):
             session.get(web.url + "/inner")
@@ -51,21 +53,24 @@ def test_r01_a_request_made_by_a_hook_is_a_span_of_its_own(trace, web, session):
     assert inner.parent_id == outer.id
 
 
-def test_r02_r03_one_span_over_urllib3_and_its_id_on_the_wire(trace, web, session):
+@pytest.mark.case("R2", "R3")
+def test_one_span_over_urllib3_and_its_id_on_the_wire(trace, web, session):
     session.get(web.url + "/items/7?token=secret")
     (span,) = client_spans(trace)
     assert web.headers("traceparent") == [f"00-{span.trace_id}-{span.id}-01"]
     assert span.name == f"{web.url}/items"
 
 
-def test_r03_under_a_request_of_ours(trace, web, session):
+@pytest.mark.case("R3")
+def test_under_a_request_of_ours(trace, web, session):
     with trace.tracer.new_span("job") as job:
         session.get(web.url)
     (span,) = client_spans(trace)
     assert (span.trace_id, span.parent_id) == (job.trace_id, job.span_id)
 
 
-def test_r04_r05_r06_nothing_of_the_callers_changes(same, web, session):
+@pytest.mark.case("R4", "R5", "R6")
+def test_nothing_of_the_callers_changes(same, web, session):
     web.routes["/hop"] = (302, {"Location": "/end"}, b"")
 
     def probe():
@@ -90,7 +95,8 @@ def test_r04_r05_r06_nothing_of_the_callers_changes(same, web, session):
     assert len(set(traceparents)) == 2
 
 
-def test_r06_r29_suppressed_traffic_has_no_span_and_no_header(trace, web, session):
+@pytest.mark.case("R6", "R29")
+def test_suppressed_traffic_has_no_span_and_no_header(trace, web, session):
     prepared = session.prepare_request(requests.Request("GET", web.url))
     session.send(prepared)
     with suppressed():
@@ -100,14 +106,16 @@ def test_r06_r29_suppressed_traffic_has_no_span_and_no_header(trace, web, sessio
     assert web.headers("traceparent")[1:] == [None, None]
 
 
+@pytest.mark.case("R7")
 @pytest.mark.parametrize("name", ["traceparent", "Traceparent"])
-def test_r07_a_traceparent_of_the_users_is_kept(trace, web, session, name):
+def test_a_traceparent_of_the_users_is_kept(trace, web, session, name):
     session.get(web.url, headers={name: "00-mine-1-01"})
     urllib3.PoolManager().request("GET", web.url, headers={name: "00-mine-1-01"})
     assert web.headers("traceparent") == ["00-mine-1-01"] * 2
 
 
-def test_r08_only_allowed_hosts_get_headers_at_each_hop(traced_block, web, session):
+@pytest.mark.case("R8")
+def test_only_allowed_hosts_get_headers_at_each_hop(traced_block, web, session):
     with type(web)("127.0.0.2") as other, traced_block(propagate_to=("127.0.0.1",)) as trace:
         web.routes["/away"] = (302, {"Location": other.url + "/back"}, b"")
         other.routes["/back"] = (302, {"Location": web.url + "/end"}, b"")
@@ -121,8 +129,9 @@ def test_r08_only_allowed_hosts_get_headers_at_each_hop(traced_block, web, sessi
     assert len(client_spans(trace)) == 2
 
 
+@pytest.mark.case("R8")
 @pytest.mark.parametrize(("allowed", "sent"), [("shop.example", True), ("127.0.0.1", False)])
-def test_r08_behind_a_proxy_the_target_counts(traced_block, web, session, allowed, sent):
+def test_behind_a_proxy_the_target_counts(traced_block, web, session, allowed, sent):
     with traced_block(propagate_to=(allowed,)):
         session.get("http://user:pass@shop.example:8080/x", proxies={"http": web.url})
         urllib3.ProxyManager(web.url).request("GET", "http://shop.example/x")
@@ -130,7 +139,8 @@ def test_r08_behind_a_proxy_the_target_counts(traced_block, web, session, allowe
     assert [header is not None for header in web.headers("traceparent")] == [sent, sent]
 
 
-def test_r08_public_hosts_get_no_headers_by_default(trace):
+@pytest.mark.case("R8")
+def test_public_hosts_get_no_headers_by_default(trace):
     from stardust_auto.instrumentation.registry import registry
 
     rule = registry.patches("requests").propagation
@@ -148,7 +158,8 @@ def test_chunked_uploads_and_file_bodies(same, web, session):
     same(probe)
 
 
-def test_r09_r10_errors_are_the_same_objects_and_recorded(same, session):
+@pytest.mark.case("R9", "R10")
+def test_errors_are_the_same_objects_and_recorded(same, session):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x?token=secret"
@@ -166,7 +177,8 @@ def test_r09_r10_errors_are_the_same_objects_and_recorded(same, session):
     assert "ex:ConnectionError" in [one.name for one in trace.spans]
 
 
-def test_r09_an_error_passes_one_frame_of_ours(trace, session):
+@pytest.mark.case("R9")
+def test_an_error_passes_one_frame_of_ours(trace, session):
     raised = RuntimeError("mine")
 
     class Failing(BaseAdapter):
@@ -184,7 +196,8 @@ def test_r09_an_error_passes_one_frame_of_ours(trace, session):
     assert [entry.path.name for entry in caught.traceback if "stardust_auto" in str(entry.path)] == ["requests.py"]
 
 
-def test_r10_timeouts_and_too_many_redirects(trace, web, session):
+@pytest.mark.case("R10")
+def test_timeouts_and_too_many_redirects(trace, web, session):
     gate = threading.Event()
     web.routes["/slow"] = (200, {}, lambda _handler: (200, {}, b"late" if gate.wait(5) else b""))
     web.routes["/loop"] = (302, {"Location": "/loop"}, b"")
@@ -196,8 +209,9 @@ def test_r10_timeouts_and_too_many_redirects(trace, web, session):
     assert [span.error.partition(":")[0] for span in client_spans(trace)] == ["ReadTimeout", "TooManyRedirects"]
 
 
+@pytest.mark.case("R11")
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_r11_interruptions_end_the_span(trace, web, session, raised):
+def test_interruptions_end_the_span(trace, web, session, raised):
     def hook(response, **_):
         raise raised
 
@@ -207,10 +221,11 @@ def test_r11_interruptions_end_the_span(trace, web, session, raised):
     assert current_span.get() is None
 
 
+@pytest.mark.case("R12")
 @pytest.mark.parametrize(
     ("status", "error"), [(200, ""), (304, ""), (404, "404 Not Found"), (503, "503 Service Unavailable")]
 )
-def test_r12_status(trace, web, session, status, error):
+def test_status(trace, web, session, status, error):
     web.routes["/s"] = (status, {}, b"")
     session.get(web.url + "/s")
     (span,) = client_spans(trace)
@@ -218,6 +233,7 @@ def test_r12_status(trace, web, session, status, error):
     assert f"status: {status}" in span.tag
 
 
+@pytest.mark.case("R13")
 @pytest.mark.parametrize(
     "url",
     [
@@ -233,16 +249,18 @@ def test_r12_status(trace, web, session, status, error):
         "http://*/",
     ],
 )
-def test_r13_bad_urls(same, session, url):
+def test_bad_urls(same, session, url):
     same(lambda: session.get(url, timeout=0.2) and None)
     assert current_span.get() is None
 
 
-def test_r13_bytes_method(same, web, session):
+@pytest.mark.case("R13")
+def test_bytes_method(same, web, session):
     same(lambda: session.request(b"GET", web.url).status_code)
 
 
-def test_r14_r15_arguments(same, web, session):
+@pytest.mark.case("R14", "R15")
+def test_arguments(same, web, session):
     prepared = requests.Request("GET", web.url).prepare()
     same(lambda: session.send(request=prepared).status_code)
     same(lambda: session.send(prepared, unknown=1))
@@ -252,7 +270,8 @@ def test_r14_r15_arguments(same, web, session):
     same(lambda: session.send(prepared, prepared))
 
 
-def test_r16_headers_none(same, web, session):
+@pytest.mark.case("R16")
+def test_headers_none(same, web, session):
     def probe():
         prepared = requests.Request("GET", web.url).prepare()
         prepared.headers = None
@@ -261,7 +280,8 @@ def test_r16_headers_none(same, web, session):
     same(probe)
 
 
-def test_r17_streams_end_at_headers(trace, web, session):
+@pytest.mark.case("R17")
+def test_streams_end_at_headers(trace, web, session):
     with session.get(web.url, stream=True) as response:
         (span,) = client_spans(trace)
         assert span.error == ""
@@ -270,13 +290,15 @@ def test_r17_streams_end_at_headers(trace, web, session):
     assert len(client_spans(trace)) == 2
 
 
-def test_r18_hooks_run_once_inside_the_span(trace, web, session):
+@pytest.mark.case("R18")
+def test_hooks_run_once_inside_the_span(trace, web, session):
     seen = []
     session.get(web.url, hooks={"response": lambda response, **_: seen.append(current_span.get().name)})
     assert seen == [client_spans(trace)[0].name]
 
 
-def test_r19_custom_adapters(same, session):
+@pytest.mark.case("R19")
+def test_custom_adapters(same, session):
     class Nothing(BaseAdapter):
         def send(self, request, **kwargs):
             return None
@@ -288,7 +310,8 @@ def test_r19_custom_adapters(same, session):
     same(lambda: session.get("mock://x/"))
 
 
-def test_r20_retries_are_attempts_of_one_span(trace, web, session):
+@pytest.mark.case("R20")
+def test_retries_are_attempts_of_one_span(trace, web, session):
     answers = [(503, {}, b""), (503, {}, b""), (200, {}, b"ok")]
     web.routes["/flaky"] = (200, {}, lambda _handler: answers.pop(0))
     session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(3, status_forcelist=[503], backoff_factor=0)))
@@ -298,7 +321,8 @@ def test_r20_retries_are_attempts_of_one_span(trace, web, session):
     assert len(set(web.headers("traceparent"))) == 1
 
 
-def test_r21_r22_session_subclasses(trace, web):
+@pytest.mark.case("I13", "R21", "R22")
+def test_session_subclasses(trace, web):
     class Calling(requests.Session):
         def send(self, request, **kwargs):
             return super().send(request, **kwargs)
@@ -313,7 +337,8 @@ def test_r21_r22_session_subclasses(trace, web):
     assert len(client_spans(trace)) == 1
 
 
-def test_r23_pickle(same, web, session):
+@pytest.mark.case("R23")
+def test_pickle(same, web, session):
     def probe():
         response = pickle.loads(pickle.dumps(session.get(web.url)))
         copied = pickle.loads(pickle.dumps(session))
@@ -323,7 +348,8 @@ def test_r23_pickle(same, web, session):
     same(lambda: pickle.loads(pickle.dumps(requests.Session.send)) is requests.Session.send)
 
 
-def test_r24_threads_share_a_session(trace, web, session):
+@pytest.mark.case("R24")
+def test_threads_share_a_session(trace, web, session):
     threads = [threading.Thread(target=session.get, args=(web.url,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -334,7 +360,8 @@ def test_r24_threads_share_a_session(trace, web, session):
     assert {f"00-{span.trace_id}-{span.id}-01" for span in spans} == set(web.headers("traceparent"))
 
 
-def test_r26_no_secret_is_recorded(trace, web, session):
+@pytest.mark.case("R26")
+def test_no_secret_is_recorded(trace, web, session):
     host = web.url.partition("://")[2]
     session.get(f"http://user:pass@{host}/x?token=t1&sig=s1&api_key=k1&page=2#fragment")
     (span,) = client_spans(trace)
@@ -343,14 +370,16 @@ def test_r26_no_secret_is_recorded(trace, web, session):
         assert secret not in span.tag + span.name
 
 
+@pytest.mark.case("R27")
 @pytest.mark.parametrize(
     "url", ["http://[::1]:9/x", "http://例え.テスト:9/", "http+unix://%2Ftmp%2Fx.sock/info", "http://127.0.0.1:99999/"]
 )
-def test_r27_odd_hosts(same, session, url):
+def test_odd_hosts(same, session, url):
     same(lambda: session.get(url, timeout=0.2) and None)
 
 
-def test_r28_excluded_names_are_not_reported_but_propagate(trace, web, session):
+@pytest.mark.case("R28")
+def test_excluded_names_are_not_reported_but_propagate(trace, web, session):
     from stardust_auto.tracing.builder import TracePolicy
 
     trace.tracer.apply(TracePolicy(excludes=("*/health",)))
@@ -418,7 +447,8 @@ def test_urllib3_errors_and_arguments(same, web):
     same(lambda: urllib3.PoolManager(retries=False).request("GET", "http://127.0.0.1:1/"))
 
 
-def test_i11_signatures(same):
+@pytest.mark.case("I11")
+def test_signatures(same):
     owners = ((requests.Session, "send"), (urllib3.HTTPConnectionPool, "urlopen"), (urllib3.PoolManager, "urlopen"))
     for owner, name in owners:
 
@@ -429,7 +459,8 @@ def test_i11_signatures(same):
         same(probe)
 
 
-def test_r09_what_a_failed_call_leaves_behind_is_freed_as_without_us(same, web):
+@pytest.mark.case("R9")
+def test_what_a_failed_call_leaves_behind_is_freed_as_without_us(same, web):
     """An exception keeps the frames that it passed: none of ours may lead back to it, nor to the response of a retry."""
     web.routes["/again"] = (200, {}, lambda _handler: (503 if len(web.requests) % 2 else 200, {}, b"ok"))
 

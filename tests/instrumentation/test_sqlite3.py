@@ -1,4 +1,4 @@
-"""tracing.md §3.3 S: an application cannot tell a traced sqlite3 from a plain one."""
+"""An application cannot tell a traced sqlite3 from a plain one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class OldStyleCursor(sqlite3.Cursor):
         return sqlite3.Cursor.execute(self, *args)
 
 
-def test_s01_s02_real_subclasses(same):
+@pytest.mark.case("S1", "S2")
+def test_real_subclasses(same):
     def probe():
         connection = opened()
         cursor = connection.cursor()
@@ -73,7 +74,8 @@ def test_s01_s02_real_subclasses(same):
     same(probe)
 
 
-def test_s03_backup_positional_and_keyword(same):
+@pytest.mark.case("S3")
+def test_backup_positional_and_keyword(same):
     def probe():
         source, first, second = opened(), sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
         source.backup(first)
@@ -83,7 +85,8 @@ def test_s03_backup_positional_and_keyword(same):
     same(probe)
 
 
-def test_s04_s05_row_and_cursor_constructors(same):
+@pytest.mark.case("S4", "S5")
+def test_row_and_cursor_constructors(same):
     def probe():
         connection = opened()
         cursor = connection.execute(SELECT)
@@ -94,7 +97,8 @@ def test_s04_s05_row_and_cursor_constructors(same):
     same(probe)
 
 
-def test_s06_s07_chaining_and_identity(same):
+@pytest.mark.case("S6", "S7")
+def test_chaining_and_identity(same):
     def probe():
         connection = opened()
         cursor = connection.cursor()
@@ -112,7 +116,8 @@ def test_s06_s07_chaining_and_identity(same):
     assert trace.names.count("db:memory:Select:t") == 4  # the chained ones too
 
 
-def test_s08_shortcuts_are_traced_once(trace):
+@pytest.mark.case("S8")
+def test_shortcuts_are_traced_once(trace):
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE t (a)")
     connection.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
@@ -121,7 +126,8 @@ def test_s08_shortcuts_are_traced_once(trace):
     assert trace.named("db:memory:Insert:t").value == 2
 
 
-def test_s09_executemany_stays_lazy(same):
+@pytest.mark.case("S9")
+def test_executemany_stays_lazy(same):
     def probe():
         log = []
 
@@ -142,8 +148,9 @@ def test_s09_executemany_stays_lazy(same):
     same(probe)
 
 
+@pytest.mark.case("S10")
 @pytest.mark.parametrize("form", ["keyword", "positional"])
-def test_s10_users_factory_is_honoured_and_traced(same, form):
+def test_users_factory_is_honoured_and_traced(same, form):
     def probe():
         if form == "keyword":
             connection = sqlite3.connect(":memory:", factory=MyConnection)
@@ -164,7 +171,8 @@ def test_s10_users_factory_is_honoured_and_traced(same, form):
     assert same(probe).names == ["db:memory:Select"] * 2
 
 
-def test_s11_users_cursor_is_honoured_and_traced(same):
+@pytest.mark.case("S11")
+def test_users_cursor_is_honoured_and_traced(same):
     def probe():
         cursor = opened().cursor(MyCursor)
         cursor.execute("select a from t")
@@ -176,14 +184,16 @@ def test_s11_users_cursor_is_honoured_and_traced(same):
     assert trace.names.count("db:memory:Select:t") == 2  # each once, also the one that bypasses super()
 
 
-def test_s11_a_method_replaced_later_on_the_users_class_runs(trace):
+@pytest.mark.case("S11")
+def test_a_method_replaced_later_on_the_users_class_runs(trace):
     cursor = opened().cursor(MyCursor)
     with unittest.mock.patch.object(MyCursor, "execute", autospec=True) as replaced:
         cursor.execute("SELECT 1")
     replaced.assert_called_once_with(cursor, "SELECT 1")
 
 
-def test_s12_factories_that_are_functions(same):
+@pytest.mark.case("S12")
+def test_factories_that_are_functions(same):
     def probe():
         connection = sqlite3.connect(":memory:", factory=lambda *args, **kwargs: MyConnection(*args, **kwargs))
         cursor = opened().cursor(lambda connection: MyCursor(connection))
@@ -192,13 +202,15 @@ def test_s12_factories_that_are_functions(same):
     same(probe)
 
 
-def test_s12_wrong_factories(same):
+@pytest.mark.case("S12")
+def test_wrong_factories(same):
     for wrong in (None, 3, int, object):
         same(lambda wrong=wrong: str(type(sqlite3.connect(":memory:", factory=wrong))))
         same(lambda wrong=wrong: opened().cursor(wrong))
 
 
-def test_s13_row_factory_gets_the_users_cursor(same):
+@pytest.mark.case("S13")
+def test_row_factory_gets_the_users_cursor(same):
     def probe():
         connection = opened()
         seen = []
@@ -210,7 +222,8 @@ def test_s13_row_factory_gets_the_users_cursor(same):
     same(probe)
 
 
-def test_s14_attributes_round_trip(same):
+@pytest.mark.case("S14")
+def test_attributes_round_trip(same):
     def probe():
         connection = opened()
         connection.row_factory, connection.text_factory, connection.isolation_level = sqlite3.Row, bytes, None
@@ -228,7 +241,8 @@ def test_s14_attributes_round_trip(same):
     same(probe)
 
 
-def test_s15_s16_dump_serialize_and_callbacks(same):
+@pytest.mark.case("S15", "S16")
+def test_dump_serialize_and_callbacks(same):
     def probe():
         connection = opened()
         seen = []
@@ -251,7 +265,8 @@ def test_s15_s16_dump_serialize_and_callbacks(same):
     same(probe)
 
 
-def test_s17_context_manager(same):
+@pytest.mark.case("S17")
+def test_context_manager(same):
     def probe():
         connection = opened()
         connection.commit()
@@ -265,16 +280,18 @@ def test_s17_context_manager(same):
     same(probe)
 
 
+@pytest.mark.case("S18")
 @pytest.mark.parametrize(
     "sql",
     ["", "   ", "-- nothing", "/* nothing */", ";", "\n\t;", "SELECT", "nonsense", "SELECT 1; SELECT 2", "\0", "é"],
 )
-def test_s18_odd_statements(same, sql):
+def test_odd_statements(same, sql):
     same(lambda: opened().cursor().execute(sql).fetchall())
     same(lambda: opened().execute(sql).fetchall())
     same(lambda: opened().executescript(sql).fetchall())
 
 
+@pytest.mark.case("S19", "S20")
 @pytest.mark.parametrize("method", ["execute", "executemany", "executescript"])
 @pytest.mark.parametrize("who", ["connection", "cursor"])
 @pytest.mark.parametrize(
@@ -295,7 +312,7 @@ def test_s18_odd_statements(same, sql):
         (("SELECT :a", {}), {}),
     ],
 )
-def test_s19_s20_wrong_arguments(same, method, who, args, kwargs):
+def test_wrong_arguments(same, method, who, args, kwargs):
     def probe():
         connection = opened()
         target = connection if who == "connection" else connection.cursor()
@@ -304,7 +321,8 @@ def test_s19_s20_wrong_arguments(same, method, who, args, kwargs):
     same(probe)
 
 
-def test_s21_errors_are_unchanged(same, trace):
+@pytest.mark.case("S21")
+def test_errors_are_unchanged(same, trace):
     def probe():
         connection = opened()
         connection.execute("CREATE UNIQUE INDEX i ON t (a)")
@@ -317,7 +335,8 @@ def test_s21_errors_are_unchanged(same, trace):
     same(probe)
 
 
-def test_s21_an_error_is_recorded_and_adds_one_frame(trace):
+@pytest.mark.case("S21")
+def test_an_error_is_recorded_and_adds_one_frame(trace):
     with pytest.raises(sqlite3.OperationalError) as caught:
         opened().execute("SELECT * FROM missing WHERE name = 'secret'")
     assert len(caught.traceback) == 2
@@ -326,7 +345,8 @@ def test_s21_an_error_is_recorded_and_adds_one_frame(trace):
     assert span.tag == "SELECT * FROM missing WHERE name = ?"
 
 
-def test_s22_closed_and_wrong_thread(same):
+@pytest.mark.case("S22")
+def test_closed_and_wrong_thread(same):
     def closed():
         connection = opened()
         cursor = connection.cursor()
@@ -360,9 +380,10 @@ def test_s22_closed_and_wrong_thread(same):
     same(elsewhere)
 
 
+@pytest.mark.case("S19", "S22")
 @pytest.mark.parametrize("method", ["execute", "executemany", "executescript"])
 @pytest.mark.parametrize("args", [(3,), (b"SELECT 1",), (None, ()), ("SELECT 1", 3), ("SELECT 1",)])
-def test_s19_s22_wrong_arguments_for_a_connection_that_is_closed(same, method, args):
+def test_wrong_arguments_for_a_connection_that_is_closed(same, method, args):
     def probe():
         connection = opened()
         connection.close()
@@ -371,18 +392,21 @@ def test_s19_s22_wrong_arguments_for_a_connection_that_is_closed(same, method, a
     same(probe)
 
 
-def test_s23_connection_is_callable(same):
+@pytest.mark.case("S23")
+def test_connection_is_callable(same):
     same(lambda: type(opened()("SELECT 1")).__name__)
 
 
-def test_s24_no_dictionary_no_weak_references(same):
+@pytest.mark.case("S24")
+def test_no_dictionary_no_weak_references(same):
     same(lambda: setattr(opened(), "rowfactory", 1))
     same(lambda: setattr(opened().cursor(), "arraysise", 1))
     same(lambda: weakref.ref(opened()))
     same(lambda: sorted(set(dir(opened())) - {"_stardust_original", "__slots__"}))
 
 
-def test_s25_freed_as_plain(same):
+@pytest.mark.case("S25")
+def test_freed_as_plain(same):
     freed = []
 
     class Marked(MyConnection):
@@ -403,7 +427,8 @@ def test_s25_freed_as_plain(same):
     same(probe)
 
 
-def test_s26_one_connect_under_all_names(same):
+@pytest.mark.case("S26")
+def test_one_connect_under_all_names(same):
     import _sqlite3
 
     def probe():
@@ -420,7 +445,8 @@ def test_s26_one_connect_under_all_names(same):
     same(probe)
 
 
-def test_s26_connect_does_not_become_a_method(same):
+@pytest.mark.case("S26")
+def test_connect_does_not_become_a_method(same):
     def probe():
         class Holder:
             connect = sqlite3.connect
@@ -430,14 +456,16 @@ def test_s26_connect_does_not_become_a_method(same):
     same(probe)
 
 
-def test_s27_connections_opened_before_keep_working(traced_block):
+@pytest.mark.case("S27")
+def test_connections_opened_before_keep_working(traced_block):
     before = opened()
     with traced_block() as trace:
         assert before.execute(SELECT).fetchall() == [(1,), (2,)]
         assert trace.names == []
 
 
-def test_s27_connections_outlive_the_instrumentation(traced_block):
+@pytest.mark.case("S27")
+def test_connections_outlive_the_instrumentation(traced_block):
     with traced_block() as trace:
         connection = opened()
     count = len(trace.spans)
@@ -446,12 +474,14 @@ def test_s27_connections_outlive_the_instrumentation(traced_block):
     assert len(trace.spans) == count
 
 
-def test_s28_the_constructor_itself_is_untraced(trace):
+@pytest.mark.case("S28")
+def test_the_constructor_itself_is_untraced(trace):
     assert sqlite3.Connection(":memory:").execute("SELECT 1").fetchall() == [(1,)]
     assert trace.names == []  # documented in docs/transparency.md
 
 
-def test_s29_no_parameter_and_no_literal_is_recorded(trace):
+@pytest.mark.case("S29")
+def test_no_parameter_and_no_literal_is_recorded(trace):
     connection = opened()
     connection.execute(
         "SELECT a FROM t WHERE a IN (1, 2, 3) AND a <> 'it''s me' AND a <> x'00ff' -- secret\n AND a = ?", ("hidden",)
@@ -460,7 +490,8 @@ def test_s29_no_parameter_and_no_literal_is_recorded(trace):
     assert tag == "SELECT a FROM t WHERE a IN (?) AND a <> ? AND a <> ? AND a = ?"
 
 
-def test_s30_names_are_bounded(trace):
+@pytest.mark.case("S30")
+def test_names_are_bounded(trace):
     connection = opened()
     huge = "SELECT a FROM t WHERE a = '" + "x" * 1_000_000 + "'"
     connection.execute(huge)
@@ -469,13 +500,15 @@ def test_s30_names_are_bounded(trace):
     assert all(len(span.tag) <= 1024 for span in trace.spans)
 
 
-def test_s30_many_databases_share_a_name(trace, tmp_path):
+@pytest.mark.case("S30")
+def test_many_databases_share_a_name(trace, tmp_path):
     for number in range(40):
         sqlite3.connect(tmp_path / f"customer_{number}.db").execute("SELECT 1")
     assert len(set(trace.names)) <= 33
     assert "db:sqlite:Select" in trace.names
 
 
+@pytest.mark.case("S30")
 @pytest.mark.parametrize(
     ("database", "label"),
     [
@@ -486,7 +519,7 @@ def test_s30_many_databases_share_a_name(trace, tmp_path):
         ("", "memory"),
     ],
 )
-def test_s30_database_names(trace, tmp_path, database, label):
+def test_database_names(trace, tmp_path, database, label):
     place = (
         database.replace(b"{0}", str(tmp_path).encode()) if isinstance(database, bytes) else database.format(tmp_path)
     )
@@ -495,7 +528,8 @@ def test_s30_database_names(trace, tmp_path, database, label):
     assert trace.names == [f"db:{label.replace(':', '_')}:Select"]
 
 
-def test_s31_threads_and_asyncio(same):
+@pytest.mark.case("S31")
+def test_threads_and_asyncio(same):
     def probe():
         async def main():
             connection = opened(check_same_thread=False)
@@ -506,7 +540,8 @@ def test_s31_threads_and_asyncio(same):
     same(probe)
 
 
-def test_s32_fetching_makes_no_spans(trace):
+@pytest.mark.case("S32")
+def test_fetching_makes_no_spans(trace):
     cursor = opened().execute(SELECT)
     count = len(trace.spans)
     assert [*cursor] == [(1,), (2,)]
@@ -525,7 +560,8 @@ def test_own_traffic_is_not_traced(trace):
     assert len(trace.spans) == count
 
 
-def test_i11_signatures(same):
+@pytest.mark.case("I11")
+def test_signatures(same):
     for method in (sqlite3.Connection.execute, sqlite3.Cursor.executemany):
         same(lambda method=method: str(inspect.signature(method)))
     same(lambda: str(inspect.signature(type(opened().cursor()).execute)))

@@ -9,6 +9,8 @@ import textwrap
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
+import pytest
+
 from stardust_auto.instrumentation.registry import registry
 from stardust_auto.instrumentation.wsgi.entry import under_spans
 
@@ -46,7 +48,8 @@ def both(code, *args, first=""):
     return names
 
 
-def test_r25_requests_in_greenlets(web):  # sockets of gevent, one context for each greenlet
+@pytest.mark.case("R25")
+def test_requests_in_greenlets(web):  # sockets of gevent, one context for each greenlet
     names = both(
         """
         import sys, gevent, requests
@@ -65,7 +68,8 @@ def test_r25_requests_in_greenlets(web):  # sockets of gevent, one context for e
     assert len({header for header in web.headers("traceparent") if header}) == 5
 
 
-def test_s31_djangos_database_layer():
+@pytest.mark.case("S31")
+def test_djangos_database_layer():
     names = both(
         """
         import django
@@ -100,7 +104,8 @@ def test_s31_djangos_database_layer():
     assert "db:memory:Select:nowhere" in names
 
 
-def test_s31_threads_of_a_pool_with_a_connection_each(tmp_path):
+@pytest.mark.case("S31")
+def test_threads_of_a_pool_with_a_connection_each(tmp_path):
     names = both(
         """
         import os, sqlite3, sys, threading
@@ -123,7 +128,8 @@ def test_s31_threads_of_a_pool_with_a_connection_each(tmp_path):
     assert names[-1] == "db:shop.db:Select:item"
 
 
-def test_d26_a_cache_on_top_of_redis(store):  # django's own; one command for each call, nothing twice
+@pytest.mark.case("D26")
+def test_a_cache_on_top_of_redis(store):  # django's own; one command for each call, nothing twice
     names = both(
         """
         import sys
@@ -141,7 +147,8 @@ def test_d26_a_cache_on_top_of_redis(store):  # django's own; one command for ea
     assert commands == ["FLUSHDB", "PIPELINE", "MGET", "GET", "EXISTS", "INCRBY", "DEL", "GET"]
 
 
-def test_w14_the_validator_on_both_sides_finds_nothing(trace):
+@pytest.mark.case("W14")
+def test_the_validator_on_both_sides_finds_nothing(trace):
     def lists(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"a", b"b"]

@@ -1,4 +1,4 @@
-"""tracing.md §3.3 W: a WSGI application and its server see of each other exactly what they saw before."""
+"""A WSGI application and its server see of each other exactly what they saw before."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def streaming(body):
 # -- the specification -----------------------------------------------------------------------------------------------
 
 
-def test_w01_w02_w03_start_response(same):
+@pytest.mark.case("W1", "W2", "W3")
+def test_start_response(same):
     headers = [*OK]
 
     def app(environ, start_response):
@@ -110,7 +111,8 @@ def test_w01_w02_w03_start_response(same):
     assert trace.named("/a/b").error == "Http Error 500 Oops"  # the last status wins
 
 
-def test_w03_write_is_the_servers_own(trace):
+@pytest.mark.case("W3")
+def test_write_is_the_servers_own(trace):
     server_write = object()
     seen = []
 
@@ -122,7 +124,8 @@ def test_w03_write_is_the_servers_own(trace):
     assert seen == [server_write]
 
 
-def test_w04_generator_starts_at_its_first_piece(same):
+@pytest.mark.case("W4")
+def test_generator_starts_at_its_first_piece(same):
     def probe():
         log = []
 
@@ -141,8 +144,9 @@ def test_w04_generator_starts_at_its_first_piece(same):
     assert same(probe).names == []  # 404 is not counted (protocol.md §5.6)
 
 
+@pytest.mark.case("W5")
 @pytest.mark.parametrize("steps", [0, 1, 5])
-def test_w05_close_exactly_once(same, steps):
+def test_close_exactly_once(same, steps):
     def probe():
         body = Closable()
         result = wrapped(streaming(body))(environ(), lambda *args: None)
@@ -153,8 +157,9 @@ def test_w05_close_exactly_once(same, steps):
     assert same(probe).names == ["/a/b"]
 
 
+@pytest.mark.case("W5", "W17")
 @pytest.mark.parametrize("raised", [ValueError("next"), KeyboardInterrupt(), SystemExit(3)])
-def test_w05_w17_errors_while_iterating(same, raised):
+def test_errors_while_iterating(same, raised):
     def probe():
         body = Closable(fail_next=raised)
         try:
@@ -166,7 +171,8 @@ def test_w05_w17_errors_while_iterating(same, raised):
     assert trace.named("/a/b").error.startswith(type(raised).__name__)
 
 
-def test_w06_close_that_raises(same):
+@pytest.mark.case("W6")
+def test_close_that_raises(same):
     raised = ValueError("close")
 
     def probe():
@@ -178,13 +184,15 @@ def test_w06_close_that_raises(same):
     assert same(probe).names == ["/a/b"]
 
 
-def test_w07_w08_w09_completed_bodies_come_back_as_they_are(trace):
+@pytest.mark.case("W7", "W8", "W9")
+def test_completed_bodies_come_back_as_they_are(trace):
     for body in ([b"one"], (b"one", b"two"), [], [b"", b"x"]):
         assert wrapped(streaming(body))(environ(), lambda *args: None) is body
     assert [span.value for span in trace.spans] == [3, 6, 0, 1]
 
 
-def test_w08_wsgiref_computes_the_length(same):
+@pytest.mark.case("W8")
+def test_wsgiref_computes_the_length(same):
     def probe():
         out = io.BytesIO()
         SimpleHandler(io.BytesIO(), out, sys.stderr, environ(SERVER_PROTOCOL="HTTP/1.1"), False, False).run(simple)
@@ -194,7 +202,8 @@ def test_w08_wsgiref_computes_the_length(same):
     assert trace.names == ["/a/b"]
 
 
-def test_w09_length_only_where_there_was_one(same):
+@pytest.mark.case("W9")
+def test_length_only_where_there_was_one(same):
     class Sized(Closable):
         def __len__(self):
             return 2
@@ -207,7 +216,8 @@ def test_w09_length_only_where_there_was_one(same):
     same(probe)
 
 
-def test_w10_file_wrapper_keeps_type_and_identity(trace, tmp_path):
+@pytest.mark.case("W10")
+def test_file_wrapper_keeps_type_and_identity(trace, tmp_path):
     file = tmp_path / "big.bin"
     file.write_bytes(b"data")
     with file.open("rb") as opened:
@@ -220,7 +230,8 @@ def test_w10_file_wrapper_keeps_type_and_identity(trace, tmp_path):
     assert trace.names == ["/big", "/big"]
 
 
-def test_w11_empty_pieces(same):
+@pytest.mark.case("W11")
+def test_empty_pieces(same):
     def late(environ, start_response):
         start_response("200 OK", [*OK])
         yield b""
@@ -231,8 +242,9 @@ def test_w11_empty_pieces(same):
     same(lambda: served(streaming(iter(()))))
 
 
+@pytest.mark.case("W12")
 @pytest.mark.parametrize("status", ["200", "200 ", "999 X", "abc", "", "٢٠٠ OK", None, 200, b"200 OK"])
-def test_w12_odd_status_lines(same, status):
+def test_odd_status_lines(same, status):
     def app(environ, start_response):
         start_response(status, [*OK])
         return [b"x"]
@@ -240,7 +252,8 @@ def test_w12_odd_status_lines(same, status):
     same(lambda: served(app))
 
 
-def test_w13_headers_are_the_same_object(trace):
+@pytest.mark.case("W13")
+def test_headers_are_the_same_object(trace):
     mine = [("A", "b")]
     seen = []
 
@@ -254,10 +267,20 @@ def test_w13_headers_are_the_same_object(trace):
     assert ("Added", "later") in seen[0]
 
 
+@pytest.mark.case("W25")
+def test_repeated_response_headers_pass_through(same):
+    def app(environ, start_response):
+        start_response("200 OK", [*OK, ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        return [b"x"]
+
+    same(lambda: served(app))
+
+
+@pytest.mark.case("W15", "W16")
 @pytest.mark.parametrize(
     "raised", [StopIteration(), SystemExit(0), SystemExit(2), KeyboardInterrupt(), GeneratorExit(), ValueError("x")]
 )
-def test_w15_w16_exceptions_of_the_application(same, raised):
+def test_exceptions_of_the_application(same, raised):
     def app(environ, start_response):
         raise raised
 
@@ -273,15 +296,17 @@ def test_w15_w16_exceptions_of_the_application(same, raised):
     )
 
 
-def test_w18_a_client_that_went_away_is_no_error(trace):
+@pytest.mark.case("W18")
+def test_a_client_that_went_away_is_no_error(trace):
     body = wrapped(streaming(Closable()))(environ(), lambda *args: None)
     next(iter(body))
     body.close()
     assert trace.named("/a/b").error == ""
 
 
+@pytest.mark.case("W17")
 @pytest.mark.parametrize("path", ["/a/b", "/logo.png"])
-def test_w17_a_failing_application_is_called_once(same, path):
+def test_a_failing_application_is_called_once(same, path):
     def probe():
         calls = []
 
@@ -296,7 +321,8 @@ def test_w17_a_failing_application_is_called_once(same, path):
     same(probe)
 
 
-def test_w19_environ_and_nested_wrappers(trace):
+@pytest.mark.case("W19")
+def test_environ_and_nested_wrappers(trace):
     inside = []
 
     def inner(environ, start_response):
@@ -314,14 +340,16 @@ def test_w19_environ_and_nested_wrappers(trace):
     assert {key: value for key, value in inside[0].items() if key != KEY} == before
 
 
-def test_w19_the_same_environ_twice_is_two_requests(trace):
+@pytest.mark.case("W19")
+def test_the_same_environ_twice_is_two_requests(trace):
     given = environ()
     for _ in range(2):
         wrapped(simple)(given, lambda *args: None)
     assert trace.names == ["/a/b"] * 2
 
 
-def test_w20_input_is_the_servers(trace):
+@pytest.mark.case("W20")
+def test_input_is_the_servers(trace):
     source = io.BytesIO(b"abc")
     seen = []
 
@@ -334,6 +362,7 @@ def test_w20_input_is_the_servers(trace):
     assert trace.named("/a/b").value == 3 + 5
 
 
+@pytest.mark.case("W21", "W23")
 @pytest.mark.parametrize(
     "broken",
     [
@@ -352,15 +381,17 @@ def test_w20_input_is_the_servers(trace):
         {"QUERY_STRING": "a=" + "x" * 65536},
     ],
 )
-def test_w21_w23_odd_environs(same, broken):
+def test_odd_environs(same, broken):
     trace = same(lambda: served(simple, **broken))
     assert len(trace.names) == 1
 
 
-def test_w21_environ_that_is_nearly_empty(same):
+@pytest.mark.case("W21")
+def test_environ_that_is_nearly_empty(same):
     same(lambda: wrapped(lambda environ, start: [b""])({}, lambda *args: None))
 
 
+@pytest.mark.case("W22")
 @pytest.mark.parametrize(
     ("script", "path", "name"),
     [
@@ -372,11 +403,12 @@ def test_w21_environ_that_is_nearly_empty(same):
         ("", "/a/b/c", "/a/b"),
     ],
 )
-def test_w22_script_name_and_path(trace, script, path, name):
+def test_script_name_and_path(trace, script, path, name):
     served(simple, path, SCRIPT_NAME=script)
     assert trace.names == [name]
 
 
+@pytest.mark.case("W24")
 @pytest.mark.parametrize(
     ("header", "value", "trace_id"),
     [
@@ -394,7 +426,7 @@ def test_w22_script_name_and_path(trace, script, path, name):
         ("HTTP_TRACEID", "abc123", "abc123"),
     ],
 )
-def test_w24_inbound_context(trace, header, value, trace_id):
+def test_inbound_context(trace, header, value, trace_id):
     served(simple, **{header: value})
     span = trace.named("/a/b")
     if trace_id is None:
@@ -406,7 +438,8 @@ def test_w24_inbound_context(trace, header, value, trace_id):
 # -- context ---------------------------------------------------------------------------------------------------------
 
 
-def test_w26_two_interleaved_responses_do_not_nest(trace):
+@pytest.mark.case("W26")
+def test_two_interleaved_responses_do_not_nest(trace):
     seen = []
 
     def app(environ, start_response):
@@ -424,7 +457,8 @@ def test_w26_two_interleaved_responses_do_not_nest(trace):
     assert current_span.get() is None
 
 
-def test_w26_w27_spans_inside_belong_to_the_request_in_any_thread(trace):
+@pytest.mark.case("W26", "W27")
+def test_spans_inside_belong_to_the_request_in_any_thread(trace):
     def app(environ, start_response):
         start_response("200 OK", [*OK])
         yield b"x"
@@ -440,7 +474,8 @@ def test_w26_w27_spans_inside_belong_to_the_request_in_any_thread(trace):
     assert (inside.trace_id, inside.parent_id) == (request.trace_id, request.id)
 
 
-def test_w28_dropped_without_close(trace):
+@pytest.mark.case("W28")
+def test_dropped_without_close(trace):
     body = wrapped(streaming(Closable()))(environ(), lambda *args: None)
     next(body)
     assert trace.names == []
@@ -451,7 +486,8 @@ def test_w28_dropped_without_close(trace):
     assert trace.named("/next").parent_id == ""
 
 
-def test_w28_no_cycle_is_left_behind(trace):
+@pytest.mark.case("W28")
+def test_no_cycle_is_left_behind(trace):
     for body in ([b"x"], Closable(), iter([b"y"])):
         gc.collect()
         gc.disable()
@@ -462,7 +498,8 @@ def test_w28_no_cycle_is_left_behind(trace):
             gc.enable()
 
 
-def test_w29_duration_covers_the_body(trace):
+@pytest.mark.case("W29")
+def test_duration_covers_the_body(trace):
     now = trace.tracer.now
     skew = [0]
     trace.tracer.now = lambda: now() + skew[0]
@@ -480,7 +517,8 @@ def test_w29_duration_covers_the_body(trace):
 # -- servers and frameworks ------------------------------------------------------------------------------------------
 
 
-def test_w14_w30_wsgiref_under_its_validator(same):
+@pytest.mark.case("W14", "W30")
+def test_wsgiref_under_its_validator(same):
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain"), ("X-Twice", "1"), ("X-Twice", "2")])  # W25
         return iter([b"pi", b"ece"])
@@ -561,8 +599,9 @@ def serve_cheroot(app, probe):
         server.stop()
 
 
+@pytest.mark.case("W30")
 @pytest.mark.parametrize("serve", [serve_waitress, serve_werkzeug, serve_cheroot])
-def test_w30_servers(same, serve):
+def test_servers(same, serve):
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/stream":
             start_response("200 OK", [*OK])
@@ -573,7 +612,8 @@ def test_w30_servers(same, serve):
     assert sorted(trace.names) == ["/plain", "/stream"]
 
 
-def test_w30_gunicorns_application(trace):
+@pytest.mark.case("W30")
+def test_gunicorns_application(trace):
     from gunicorn.app.base import BaseApplication
 
     class Application(BaseApplication):
@@ -616,7 +656,8 @@ def flask_app():
     return app
 
 
-def test_w31_w34_flask(same):
+@pytest.mark.case("W31", "W34")
+def test_flask(same):
     def probe():
         app = flask_app()
         client = app.test_client()
@@ -629,7 +670,8 @@ def test_w31_w34_flask(same):
     assert trace.named("/boom").error.startswith("ZeroDivisionError: boom")
 
 
-def test_w31_flask_sampling_goes_by_the_route(traced_block):
+@pytest.mark.case("W31")
+def test_flask_sampling_goes_by_the_route(traced_block):
     from stardust_auto.tracing.builder import TracePolicy
 
     with traced_block() as trace:
@@ -641,7 +683,8 @@ def test_w31_flask_sampling_goes_by_the_route(traced_block):
         assert trace.names == ["/items/<int:number>"]
 
 
-def test_w19_mounted_applications_are_one_request(trace):
+@pytest.mark.case("W19")
+def test_mounted_applications_are_one_request(trace):
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
     from werkzeug.test import Client
 
@@ -650,7 +693,8 @@ def test_w19_mounted_applications_are_one_request(trace):
     assert trace.names == ["/shop/items/<int:number>"]
 
 
-def test_w32_django(same):
+@pytest.mark.case("W32")
+def test_django(same):
     import django
     from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
@@ -694,7 +738,8 @@ def test_w32_django(same):
     assert trace.named("/boom/").error.startswith("ZeroDivisionError: boom")
 
 
-def test_w33_bottle_falcon_pyramid(trace):
+@pytest.mark.case("W33")
+def test_bottle_falcon_pyramid(trace):
     import bottle
     import falcon
     from pyramid.config import Configurator
@@ -719,7 +764,8 @@ def test_w33_bottle_falcon_pyramid(trace):
     assert trace.names == ["/bottle/<number>", "/falcon/{number}", "/pyramid/{number}"]
 
 
-def test_w33_kinds_of_applications(trace):
+@pytest.mark.case("W33")
+def test_kinds_of_applications(trace):
     class Instance:
         def __call__(self, environ, start_response):
             return simple(environ, start_response)
@@ -736,7 +782,8 @@ def test_w33_kinds_of_applications(trace):
     assert len(trace.names) == 4
 
 
-def test_w35_static_files_and_websockets(trace):
+@pytest.mark.case("W35")
+def test_static_files_and_websockets(trace):
     for path in ("/site.CSS", "/a/logo.png", "/font.woff2"):
         served(simple, path)
     served(simple, "/chat", HTTP_UPGRADE="WebSocket")
@@ -745,7 +792,8 @@ def test_w35_static_files_and_websockets(trace):
     assert trace.names == ["/chat"]
 
 
-def test_w36_asynchronous_callables_are_left_alone(trace):
+@pytest.mark.case("W36")
+def test_asynchronous_callables_are_left_alone(trace):
     async def app(scope, receive, send):
         return
 

@@ -1,4 +1,4 @@
-"""The worker, driven by hand with a clock that only the test moves (config.md 41: wall-clock jumps do not matter)."""
+"""The worker, driven by hand with a clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -166,8 +166,9 @@ def test_the_thread_wakes_for_sockets_and_ends_without_tasks() -> None:
     theirs.close()
 
 
+@pytest.mark.case("C66", "C67")
 def test_without_threads_start_says_so(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """config.md 66, 67: uWSGI without threads, or late in interpreter shutdown."""
+    """uWSGI without threads, or late in interpreter shutdown."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

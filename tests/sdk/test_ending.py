@@ -1,4 +1,4 @@
-"""The end of programs that use no agent: what they counted arrives, and they log out (tracing.md X5, X9, X10)."""
+"""The end of programs that use no agent: what they counted arrives, and they log out."""
 
 from __future__ import annotations
 
@@ -87,8 +87,9 @@ def test_a_program_with_the_sdk_alone(server: EmbeddedServer, tmp_path: Path) ->
     assert not any(still_online(server))
 
 
+@pytest.mark.case("X9", "X10")
 def test_a_child_of_a_program_with_the_sdk_alone(server: EmbeddedServer, tmp_path: Path) -> None:
-    # tracing.md X10: the child reports its own spans without being told to start again; X9: also where it ends by os._exit
+    # the child reports its own spans without being told to start again; X9: also where it ends by os._exit
     code = (
         "import multiprocessing\nif __name__ == '__main__':\n    work('job:parent')\n    pid = os.fork()\n"
         "    if pid == 0: work('job:forked'); sys.exit()\n    os.waitpid(pid, 0)\n"
@@ -107,8 +108,9 @@ def test_a_program_with_nothing_but_live_settings(server: EmbeddedServer, tmp_pa
     assert still_online(server) == [False]
 
 
+@pytest.mark.case("X5")
 def test_one_budget_for_all_that_has_to_end(tmp_path: Path) -> None:
-    # tracing.md X5: two applications, so two sessions, and a server that hangs: one second, not two
+    # two applications, so two sessions, and a server that hangs: one second, not two
     import socket
 
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:

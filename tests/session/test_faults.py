@@ -23,6 +23,7 @@ def outcomes() -> Iterator[dict[str, Future[Outcome]]]:
         yield {fault.name: pool.submit(run, fault) for fault in slow_first}
 
 
+@pytest.mark.case("X19", "X22")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_program_under_a_fault(outcomes: dict[str, Future[Outcome]], name: str) -> None:

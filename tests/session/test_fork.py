@@ -1,4 +1,4 @@
-"""A forked child is another instance: own login, own thread, nothing of its parent's queue (tracing.md X10-X12)."""
+"""A forked child is another instance: own login, own thread, nothing of its parent's queue."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def test_the_child_reports_for_itself(server: FaultyServer, tmp_path: Path) -> N
     assert len(server.sockets) >= 1
 
 
+@pytest.mark.case("X11")
 def test_fork_while_the_thread_holds_the_locks(server: FaultyServer, tmp_path: Path) -> None:
     import threading
 
@@ -152,14 +153,16 @@ def test_fork_before_start_and_in_a_thread(server: FaultyServer, tmp_path: Path)
     assert totals(server.calls) == {"child": 2}
 
 
+@pytest.mark.case("X16")
 def test_nothing_keeps_the_interpreter_from_ending(server: FaultyServer, tmp_path: Path) -> None:
-    """No stop() at all: a daemon thread in the middle of its work must not hang or print (tracing.md X16)."""
+    """No stop() at all: a daemon thread in the middle of its work must not hang or print."""
     run("reporter.start(); wait_online()", server, tmp_path)
     run("reporter.start()", server, tmp_path)
 
 
+@pytest.mark.case("X5")
 def test_stop_at_exit(server: FaultyServer, tmp_path: Path) -> None:
-    """As the agent does it: counted a moment before the end, with the thread and without (tracing.md X5)."""
+    """As the agent does it: counted a moment before the end, with the thread and without."""
     run(
         """
         import atexit

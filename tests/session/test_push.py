@@ -72,8 +72,9 @@ def test_odd_frames_do_no_harm(server: FaultyServer, new_session: NewSession) ->
     assert len(server.sockets) == 1
 
 
+@pytest.mark.case("C35")
 def test_after_reconnecting_every_task_looks_for_itself(server: FaultyServer, new_session: NewSession) -> None:
-    runs: queue.Queue[bool] = queue.Queue()  # config.md 35
+    runs: queue.Queue[bool] = queue.Queue()
 
     class Task:
         name = "config"
@@ -249,8 +250,9 @@ def test_when_to_come_back(clock: Clock, code: int, low: float, high: float) -> 
         assert push.run() == high  # not before
 
 
+@pytest.mark.case("C35")
 def test_silence_means_another_connection(clock: Clock) -> None:
-    """No close frame, no reset: three silent periods (§2.8). config.md case 35"""
+    """No close frame, no reset: three silent periods (§2.8)."""
     gone = threading.Event()
     # Servers of websockets below 15 send no pings by themselves, and have no word to forbid it.
     silent = (

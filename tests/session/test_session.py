@@ -242,6 +242,7 @@ def test_one_login_and_one_retry_on_401(server: FaultyServer, new_session: NewSe
     assert server.count("my/path") == 2
 
 
+@pytest.mark.case("X4", "C31")
 def test_a_401_loop_is_no_loop(server: FaultyServer, new_session: NewSession) -> None:
     session = new_session(server.url)
     server.answers["my/path"] = lambda handler: handler.reply(None, 401, "never")
@@ -255,7 +256,7 @@ def test_a_401_loop_is_no_loop(server: FaultyServer, new_session: NewSession) ->
     before = len(server.calls)
     with pytest.raises(UnavailableError, match="refused, next attempt in"):
         session.call("my/path", {})
-    assert len(server.calls) == before  # config.md 31: no hammering
+    assert len(server.calls) == before  # no hammering
 
 
 def test_403_to_a_ping_means_log_in(tmp_path: Path) -> None:  # protocol.md §1.5
@@ -316,6 +317,7 @@ def test_the_servers_spelling_of_the_application_is_used(server: FaultyServer, n
     assert session.app_id == "Demo"
 
 
+@pytest.mark.case("X3")
 def test_back_off_is_full_jitter_and_resets(tmp_path: Path) -> None:
     now = [0.0]
     limits: list[float] = []
@@ -356,6 +358,7 @@ def test_a_login_without_an_answer_is_no_call_that_may_have_arrived(tmp_path: Pa
         assert server.count("trace/reportraw") == 0
 
 
+@pytest.mark.case("X4")
 def test_retry_after_is_obeyed(tmp_path: Path) -> None:
     now = [0.0]
     with FaultyServer() as server:
@@ -486,8 +489,9 @@ def test_stop_is_bounded_while_the_server_hangs(budget: float, new_session: NewS
         release.set()
 
 
+@pytest.mark.case("C67")
 def test_stop_without_a_thread_flushes_inline(server: FaultyServer, new_session: NewSession) -> None:
-    """As late in interpreter shutdown, where no thread can be started any more (config.md 67)."""
+    """As late in interpreter shutdown, where no thread can be started any more."""
     session = new_session(server.url)
     task = Recorder()
     session.add_task(task)

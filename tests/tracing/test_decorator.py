@@ -133,8 +133,9 @@ def test_tasks_have_spans_of_their_own(tracer):
     assert asyncio.run(main()) == [True, True]
 
 
+@pytest.mark.case("W27")
 def test_span_left_in_another_context_is_harmless(tracer):
-    # tracing.md W27: "different Context" is never an error.
+    # "different Context" is never an error.
     import contextvars
 
     span = tracer.new_span("moved")

@@ -16,6 +16,7 @@ from stardust_auto.tracing.propagation import PropagationRule, extract, format_t
 from stardust_auto.tracing.redaction import error_text, redact_sql, redact_text, redact_url
 
 
+@pytest.mark.case("R27")
 @pytest.mark.parametrize(
     ("url", "name"),
     [
@@ -27,7 +28,7 @@ from stardust_auto.tracing.redaction import error_text, redact_sql, redact_text,
         ("http://[::1]:8080/a/b/", "http://[::1]:8080/a/b"),
         ("http://h?x=1", "http://h"),
         ("not a url", "http:(no host)"),
-        ("http+unix://%2Frun%2Fx.sock/v1", "http+unix://%2frun%2fx.sock/v1"),  # tracing.md R27
+        ("http+unix://%2Frun%2Fx.sock/v1", "http+unix://%2frun%2fx.sock/v1"),
     ],
 )
 def test_http_names(url, name):
@@ -64,6 +65,7 @@ def test_path_names_are_bounded():
     )
 
 
+@pytest.mark.case("S18", "S30")
 @pytest.mark.parametrize(
     ("sql", "name"),
     [
@@ -81,7 +83,6 @@ def test_path_names_are_bounded():
     ],
 )
 def test_sql_names(sql, name):
-    # tracing.md S18, S30
     assert SqlNames("shop")[sql] == f"db:shop:{name}"
 
 
@@ -89,6 +90,7 @@ def test_command_names_are_upper_case():
     assert CommandNames("h/0")["get"] == "redis:h/0:GET"
 
 
+@pytest.mark.case("S29")
 @pytest.mark.parametrize(
     ("sql", "shown"),
     [
@@ -108,7 +110,6 @@ def test_command_names_are_upper_case():
     ],
 )
 def test_sql_is_stored_without_literals(sql, shown):
-    # tracing.md S29
     assert redact_sql(sql) == shown
 
 
@@ -123,6 +124,7 @@ def test_a_text_literal_never_survives(pieces):
     assert "hunter2" not in redact_sql(f"select a from t where b = '{content} hunter2 {content}' and c = 1")
 
 
+@pytest.mark.case("S30")
 @pytest.mark.parametrize(
     "text",
     [
@@ -136,7 +138,7 @@ def test_a_text_literal_never_survives(pieces):
     ],
 )
 def test_only_the_head_of_a_megabyte_is_read(text):
-    # tracing.md S30: what lies behind the head makes no difference, so it costs nothing.
+    # what lies behind the head makes no difference, so it costs nothing.
     tail = " from other where password = 'x' -- "
     assert SqlNames("x")[text] == SqlNames("x")[text + tail]
     for function in (redact_sql, redact_text, redact_url):
@@ -144,6 +146,7 @@ def test_only_the_head_of_a_megabyte_is_read(text):
         assert len(function(text)) <= 8100
 
 
+@pytest.mark.case("R26")
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -154,7 +157,7 @@ def test_only_the_head_of_a_megabyte_is_read(text):
     ],
 )
 def test_urls_are_stored_without_values(url, shown):
-    assert redact_url(url) == shown  # tracing.md R26
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -193,6 +196,7 @@ def read(**values: str) -> SpanContext | None:
 W3C = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+@pytest.mark.case("W24")
 @pytest.mark.parametrize(
     ("value", "context"),
     [
@@ -217,7 +221,7 @@ W3C = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ],
 )
 def test_traceparent(value, context):
-    # tracing.md W24, protocol.md §5.2
+    # protocol.md §5.2
     found = read(traceparent=value)
     assert (found and (found.trace_id, found.span_id, found.flag)) == context
 

@@ -47,6 +47,7 @@ def test_a_span_longer_than_an_hour_is_discarded(tracer, clock):
     assert tracer.take() == []
 
 
+@pytest.mark.case("X19")
 def test_a_clock_that_went_back_counts_as_zero(tracer, clock):
     clock.advance(10)
     start = tracer.now()
@@ -63,7 +64,7 @@ def test_first_calls_are_sampled_and_the_rest_only_counted(tracer):
     builder = one(tracer, "n")
     assert builder.total == 5
     assert [sample.tag for sample in builder.samples] == ["0", "1"]
-    # design.md §4: text work only for sampled spans.
+    # Text is made for samples only.
     assert made == [0, 1]
 
 
@@ -135,8 +136,8 @@ def test_a_kept_call_is_never_without_the_spans_above_it(tracer):
     assert child.parent_id in {sample.id for sample in builders["/request"].samples}
 
 
+@pytest.mark.case("X20")
 def test_a_large_trace_is_cut_and_says_so(tracer):
-    # tracing.md X20
     request(tracer, calls=10_000)
     builders = {builder.name: builder for builder in tracer.take()}
     assert builders["db:x:Select:t"].total == 10_000
@@ -241,12 +242,12 @@ def test_error_text_has_type_message_and_stack_without_source_lines(tracer):
     assert secret not in sample.error
 
 
+@pytest.mark.case("X21")
 def test_str_of_an_exception_that_raises(tracer):
     class Broken(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    # tracing.md X21
     tracer.record("e", tracer.now(), None, error=Broken())
     builders = {builder.name: builder for builder in tracer.take()}
     assert "Broken: (its text cannot be shown: RuntimeError)" in builders["e"].error_samples[0].error
@@ -341,6 +342,7 @@ def test_tags_are_cut_and_appended_only_when_sampled(tracer):
         assert span.tag == ""
 
 
+@pytest.mark.case("X1")
 def test_a_describe_that_raises_is_counted_and_harmless(tracer):
     def describe() -> str:
         raise RuntimeError
@@ -350,8 +352,9 @@ def test_a_describe_that_raises_is_counted_and_harmless(tracer):
     assert one(tracer, "a").total == 1
 
 
+@pytest.mark.case("X14", "X15")
 def test_recording_while_the_lock_is_held_loses_nothing(tracer):
-    # tracing.md X14, X15: a finaliser or a signal handler records in the middle of a record.
+    # a finaliser or a signal handler records in the middle of a record.
     def describe() -> str:
         tracer.record("inner", tracer.now(), None)
         return ""
@@ -360,6 +363,7 @@ def test_recording_while_the_lock_is_held_loses_nothing(tracer):
     assert sorted((builder.name, builder.total) for builder in tracer.take()) == [("inner", 1), ("outer", 1)]
 
 
+@pytest.mark.case("X14")
 def test_finaliser_during_record(tracer):
     class Finalised:
         def __init__(self) -> None:
@@ -373,10 +377,11 @@ def test_finaliser_during_record(tracer):
         gc.collect()
         return ""
 
-    tracer.record("outer", tracer.now(), None, describe)  # tracing.md X14
+    tracer.record("outer", tracer.now(), None, describe)
     assert {builder.name for builder in tracer.take()} == {"finalised", "outer"}
 
 
+@pytest.mark.case("X15")
 def test_signal_handler_records_exactly(tracer):
     handled = 0
 
@@ -394,10 +399,11 @@ def test_signal_handler_records_exactly(tracer):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     counts = {builder.name: builder.total for builder in tracer.take()}
-    assert counts["main"] == 30_000  # tracing.md X15
+    assert counts["main"] == 30_000
     assert counts.get("signal", 0) == handled
 
 
+@pytest.mark.case("X1")
 def test_threads_lose_no_count(tracer):
     def work() -> None:
         for _ in range(2000):
@@ -413,8 +419,9 @@ def test_threads_lose_no_count(tracer):
     assert taken == 16_000
 
 
+@pytest.mark.case("X10", "X11")
 def test_a_forked_child_starts_with_nothing_and_ids_of_its_own(tracer):
-    # tracing.md X10, X11: also while another thread holds the lock.
+    # also while another thread holds the lock.
     tracer.record("parent", tracer.now(), None)
     open_span = tracer.begin("open")
     calls: list[int] = []
@@ -438,6 +445,7 @@ def test_a_forked_child_starts_with_nothing_and_ids_of_its_own(tracer):
     assert {builder.name for builder in tracer.take()} == {"parent"}
 
 
+@pytest.mark.case("X16")
 def test_first_record_is_told_once_and_a_fault_there_stays_inside(tracer):
     def start() -> None:
         calls.append(1)
@@ -447,7 +455,7 @@ def test_first_record_is_told_once_and_a_fault_there_stays_inside(tracer):
     tracer.on_first_record = start
     tracer.record("a", tracer.now(), None)
     tracer.record("a", tracer.now(), None)
-    assert calls == [1]  # tracing.md X16
+    assert calls == [1]
 
 
 def test_totals_and_history_of_a_whole_run(clock):

@@ -86,6 +86,7 @@ def hang(connection: socket.socket) -> None:
     time.sleep(30)
 
 
+@pytest.mark.case("C34")
 @pytest.mark.parametrize(
     "talk",
     [
@@ -99,7 +100,7 @@ def hang(connection: socket.socket) -> None:
         pytest.param(drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="drips-100-continue"),
     ],
 )
-def test_one_deadline_for_the_whole_call(talk: Callable[[socket.socket], None]) -> None:  # config.md 34
+def test_one_deadline_for_the_whole_call(talk: Callable[[socket.socket], None]) -> None:
     with raw_server(talk) as url:
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="in time") as caught:
@@ -117,7 +118,8 @@ def test_slow_tls_is_bounded() -> None:
         assert not caught.value.may_have_arrived  # so it may be sent to another server
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:  # config.md 39
+@pytest.mark.case("X23", "C39")
+def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(
         Path(__file__).parents[1] / "_kit" / "self_signed.pem"
@@ -216,8 +218,9 @@ def test_retry_after(server: FaultyServer, ask: Callable[..., Any], value: str) 
     assert not caught.value.may_have_arrived
 
 
+@pytest.mark.case("C39")
 def test_a_redirect_to_another_host_never_gets_the_token(server: FaultyServer, ask: Callable[..., Any]) -> None:
-    with FaultyServer() as other:  # config.md 39
+    with FaultyServer() as other:
         target = other.url.replace("127.0.0.1", "localhost")
         server.answers["app/ping"] = lambda handler: handler.reply_bytes(b"", 307, {"Location": target + "/App/Ping"})
         with pytest.raises(BadReplyError, match="http://localhost, which is not followed"):
@@ -274,7 +277,8 @@ def test_server_list_entries() -> None:
         ServerList("localhost:6600")
 
 
-def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:  # config.md 39
+@pytest.mark.case("X22", "C39")
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultyServer() as proxy:
         proxy.answers["*"] = lambda handler: handler.reply({"via": handler.path})
         monkeypatch.setenv("http_proxy", proxy.url)

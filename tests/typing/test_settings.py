@@ -1,4 +1,4 @@
-"""Settings as type checkers see them: config.md §6, case 73."""
+"""Settings as type checkers see them."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ def mypy(path: Path, configuration: str, tmp_path: Path) -> tuple[int, str]:
     return result.returncode, result.stdout + result.stderr
 
 
+@pytest.mark.case("C73")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("configuration", [PLAIN, PLUGIN, DEFAULT], ids=["strict", "plugin", "default"])
-def test_mypy_sees_the_types(configuration: str, tmp_path: Path) -> None:  # config.md case 73
+def test_mypy_sees_the_types(configuration: str, tmp_path: Path) -> None:
     assert mypy(OK, configuration, tmp_path) == (0, "")
 
 
+@pytest.mark.case("C73")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("configuration", [PLAIN, PLUGIN], ids=["strict", "plugin"])
-def test_mypy_refuses_what_is_wrong(configuration: str, tmp_path: Path) -> None:  # config.md case 73
+def test_mypy_refuses_what_is_wrong(configuration: str, tmp_path: Path) -> None:
     code, output = mypy(WRONG, configuration, tmp_path)
     assert code == 1
     found = {int(number) for number in re.findall(r"settings_wrong\.py:(\d+): error", output)}
@@ -87,12 +89,14 @@ def pyright(path: Path, tmp_path: Path) -> list[tuple[int, str]]:
     ]
 
 
+@pytest.mark.case("C73")
 @pytest.mark.timeout(300)
-def test_pyright_sees_the_types(tmp_path: Path) -> None:  # config.md case 73
+def test_pyright_sees_the_types(tmp_path: Path) -> None:
     assert pyright(OK, tmp_path) == []
 
 
+@pytest.mark.case("C73")
 @pytest.mark.timeout(300)
-def test_pyright_refuses_what_is_wrong(tmp_path: Path) -> None:  # config.md case 73
+def test_pyright_refuses_what_is_wrong(tmp_path: Path) -> None:
     errors = pyright(WRONG, tmp_path)
     assert {line for line, _ in errors} == expected_errors(WRONG), errors

@@ -102,8 +102,9 @@ def test_error_envelopes(body: bytes, code: int, message: str) -> None:
     assert (caught.value.code, caught.value.message) == (code, message)
 
 
+@pytest.mark.case("C33")
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b'"x"', b"1", b"null", b'{"code":0,"da', b"[" * 100_000])
-def test_what_is_not_our_protocol_is_refused(body: bytes) -> None:  # config.md 33
+def test_what_is_not_our_protocol_is_refused(body: bytes) -> None:
     with pytest.raises(BadReplyError):
         read_envelope(body)
 
@@ -119,7 +120,8 @@ def test_any_case_null_unknown_and_numbers_as_strings() -> None:
     assert members([1]) == {}
 
 
-def test_config_map_keeps_keys_and_takes_any_scalar() -> None:  # config.md 16
+@pytest.mark.case("C16")
+def test_config_map_keeps_keys_and_takes_any_scalar() -> None:
     reply = ConfigReply.from_wire({"configs": {"Db:Dsn": "x", "n": 5, "b": True, "z": None, "o": {"a": 1}, "": ""}})
     assert reply.configs == {"Db:Dsn": "x", "n": "5", "b": "true", "z": None, "": ""}
     assert ConfigReply.from_wire({"configs": {}}).configs == {}

@@ -34,7 +34,7 @@ class DbCall(NamedTuple):
 
 
 class SqlNames(NameCache):
-    """``db:{database}:{Verb}:{table}``: verb and first table, never the text (tracing.md S30)."""
+    """``db:{database}:{Verb}:{table}``: verb and first table, never the text (S30)."""
 
     def __init__(self, database: str) -> None:
         super().__init__()
