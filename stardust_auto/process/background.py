@@ -1,24 +1,23 @@
-"""The one background thread of a process: it runs tasks when they are due, when their socket is ready, or when woken.
+"""The one background thread of a process: it runs tasks when they are due, when their socket is readable, or when woken.
 
-Everything is decided by a monotonic clock, so a wall clock that jumps disturbs nothing, and a test can drive the worker
-by hand: ``run_due`` runs what is due at the clock's time and returns when to come back.
+A monotonic clock decides everything, so a wall clock that jumps disturbs nothing. A test drives the worker by hand: ``run_due`` runs what is
+due at the clock's time and returns the seconds to the next task.
 """
 
 from __future__ import annotations
 
 import contextvars
 import heapq
-import selectors
-import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stardust_auto.log import get_logger
-from stardust_auto.process import signals
+from stardust_auto.process import fork, signals
+from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import monotonic
-from stardust_auto.process.context import SUPPRESSED, current_span, suppressed
-from stardust_auto.process.fork import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
-from stardust_auto.process.sockets import socket_pair
+from stardust_auto.process.context import SUPPRESSED, current_span
 from stardust_auto.process.thread import BackgroundThread
 
 if TYPE_CHECKING:
@@ -28,12 +27,41 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 THREAD_NAME: Final = "stardust"
-#: A task that raised is tried again after this many seconds.
-_AFTER_FAULT: Final = 60.0
-#: Seconds that a fork waits for the thread at most.
-_PAUSE: Final = 0.5
-#: Seconds that no fork waits after one that waited in vain: a server that hangs must not slow every fork down.
-_NO_PAUSE: Final = 30.0
+#: A task that raised runs again after this many seconds.
+_FAULT_SECONDS: Final = 60.0
+#: How long a fork waits for the thread to end.
+_PAUSE_SECONDS: Final = 0.5
+#: How long it waits after that if the thread imports: an import cannot be interrupted, but it ends.
+_IMPORT_PAUSE_SECONDS: Final = 2.0
+#: How long no fork waits after one that waited in vain: a server that hangs must not slow every fork down.
+_NO_PAUSE_SECONDS: Final = 30.0
+
+
+class State(Enum):
+    """The state of background work in this process."""
+
+    IDLE = "idle"  # no thread: nothing is wanted, or no thread can be had
+    STARTING = "starting"  # the thread is there and imports what it needs
+    RUNNING = "running"
+    PAUSED = "paused for a fork"
+    ENDING = "ending"  # the process ends: no new thread
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What the worker knows about itself.
+
+    Attributes:
+        state: idle, starting, running, paused for a fork, or ending.
+        tasks: names of the tasks, sorted.
+        deaths: how often the thread died of an exception and was replaced.
+        last_fault: the last exception that a task or the thread raised, by type and text.
+    """
+
+    state: str
+    tasks: tuple[str, ...]
+    deaths: int
+    last_fault: str | None
 
 
 class Task(Protocol):
@@ -50,19 +78,28 @@ class Task(Protocol):
 
 
 class Worker:
-    """Runs tasks one after the other. All public methods may be called from any thread."""
+    """Runs tasks one after the other. All public methods may be called from any thread.
+
+    One rule: while there are tasks and :meth:`start` was called, there is a thread. A thread that dies is replaced, and one that ended for a
+    fork starts again after it.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self._waker: socket.socket | None = None
-        self._fresh()
-        after_fork_in_child(self._fresh)
-        around_fork_in_parent(self._pause, self._resume)
+        self.reset_after_fork()
+        fork.register(self)
+        fork.register_pause(self)
 
-    def _fresh(self) -> None:
-        self._close_waker()
+    def reset_after_fork(self) -> None:
+        """Start with nothing: a forked child has its own tasks."""
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker.close()
         # Re-entrant: a signal handler or a finaliser may schedule something while this thread is in here.
         self._lock = threading.RLock()
+        self._state = State.IDLE
+        self._wanted = False
         self._tasks: set[Task] = set()
         self._due: dict[Task, float] = {}
         self._heap: list[tuple[float, int, Task]] = []
@@ -70,14 +107,32 @@ class Worker:
         self._sockets: dict[Task, socket.socket] = {}
         self._thread: BackgroundThread | None = None
         self._faulted: set[tuple[str, type[BaseException]]] = set()
-        self._paused = False
+        self._last_fault: str | None = None
+        self._starts = Backoff(1.0, 60.0)
+        self._start_at = 0.0
+        self._deaths = Backoff(1.0, 60.0)
+        #: Forks that are going on, in different threads.
+        self._forks = 0
         self._no_pause_until = 0.0
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The state of background work."""
+        return self._state
+
+    @property
+    def status(self) -> WorkerStatus:
+        """A snapshot for people and tools."""
+        with self._lock:
+            names = tuple(sorted(task.name for task in self._tasks))
+        return WorkerStatus(self._state.value, names, self._deaths.failures, self._last_fault)
 
     @property
     def running(self) -> bool:
-        """Whether the thread is there and alive."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        """Whether there is a thread."""
+        return self._thread is not None
 
     @property
     def is_current_thread(self) -> bool:
@@ -86,52 +141,171 @@ class Worker:
         return thread is not None and thread.ident == threading.get_ident()
 
     def start(self) -> bool:
-        """Start the thread unless it runs. False where none can be had: late in interpreter shutdown, or before uWSGI forks."""
-        if in_forking_master():
-            return False
-        with self._lock:
-            if self.running:
-                return True
-            reader, writer = socket_pair()
-            reader.setblocking(False)
-            writer.setblocking(False)
-            context = contextvars.Context()
-            thread = BackgroundThread(THREAD_NAME, lambda thread: context.run(self._main, thread, reader))
-            try:
-                with signals.blocked():
-                    thread.start()
-            except RuntimeError:
-                reader.close()
-                writer.close()
-                return False
-            self._thread, self._waker = thread, writer
-            return True
+        """Have a thread from now on, as long as there are tasks. Idempotent, and quick after a failure.
 
-    def _close_waker(self) -> None:
+        Returns:
+            Whether there is one, or will be as soon as a fork is over. There is none late in interpreter shutdown, before uWSGI forks, and
+            where the system refuses one; call again later.
+        """
+        with self._lock:
+            self._wanted = True
+            if self._thread is not None or self._state is State.PAUSED:
+                return True
+            return self._start_thread()
+
+    def _start_thread(self, delay: float = 0.0) -> bool:
+        """Start the thread, which sleeps for ``delay`` seconds first. Call it with the lock."""
+        if fork.in_forking_master() or self._state is State.ENDING or monotonic() < self._start_at:
+            return False
+        context = contextvars.Context()
+        thread = BackgroundThread(THREAD_NAME, lambda thread: context.run(self._main, thread, delay))
+        self._thread, self._state = thread, State.STARTING
+        try:
+            with signals.blocked():
+                thread.start()
+        except RuntimeError:  # a limit of the system, or the interpreter is shutting down
+            self._thread, self._state = None, State.IDLE
+            self._start_at = monotonic() + self._starts.failed()
+            return False
+        self._starts.succeeded()
+        return True
+
+    def end(self) -> None:
+        """The process ends: no thread is started any more. One that runs goes on until its tasks are removed."""
+        with self._lock:
+            self._state = State.ENDING
+
+    def _main(self, thread: BackgroundThread, delay: float) -> None:
+        current_span.set(SUPPRESSED)
+        fault: BaseException | None = None
+        reader: socket.socket | None = None
+        try:
+            reader = self._open_waker(thread)
+            self._loop(thread, reader, delay)
+        except BaseException as error:  # noqa: BLE001 - the thread is replaced, whatever it dies of
+            fault = error
+        with self._lock:
+            self._leave(thread)
+            if fault is not None:
+                self._last_fault = _text(fault)
+                wait = self._deaths.failed()
+        if reader is not None:
+            reader.close()
+        if fault is not None:
+            logger.warning("the background thread died, and is replaced: %s", self._last_fault)
+            with self._lock:
+                if self._tasks and self._thread is None and self._state is State.IDLE:
+                    self._start_thread(wait)
+
+    def _open_waker(self, thread: BackgroundThread) -> socket.socket:
+        # In the thread, not in the caller of start(): the imports take milliseconds that the program's first recorded call shall not wait for.
+        from stardust_auto.process.sockets import socket_pair
+
+        reader, writer = socket_pair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        with self._lock:
+            if self._thread is thread:
+                self._waker = writer
+                if self._state is State.STARTING:
+                    self._state = State.RUNNING
+        return reader
+
+    def _loop(self, thread: BackgroundThread, reader: socket.socket, delay: float) -> None:
+        if delay:
+            self._wait(thread, reader, {}, delay)
+        while True:
+            seconds = self.run_due()
+            with self._lock:
+                if not self._tasks or self._state is State.PAUSED:
+                    self._leave(thread)
+                    return
+                watched = dict(self._sockets)
+            self._wait(thread, reader, watched, seconds)
+
+    def _leave(self, thread: BackgroundThread) -> None:
+        """The thread ends. Call it with the lock."""
+        if self._thread is not thread:
+            return
+        self._thread = None
+        if self._state in (State.STARTING, State.RUNNING):
+            self._state = State.IDLE
         waker, self._waker = self._waker, None
         if waker is not None:
             waker.close()
 
-    def _pause(self) -> None:
-        """This process is about to fork: end the thread, unless a call keeps it longer than a moment."""
-        thread = self._thread
-        if thread is None or not thread.is_alive() or self.is_current_thread or monotonic() < self._no_pause_until:
-            return
-        self._paused = True
-        self._wake()
-        if thread.ended(_PAUSE):
-            until_gone(thread)
-        else:
-            self._no_pause_until = monotonic() + _NO_PAUSE
+    def _wait(
+        self,
+        thread: BackgroundThread,
+        reader: socket.socket,
+        watched: dict[Task, socket.socket],
+        seconds: float | None,
+    ) -> None:
+        import selectors
 
-    def _resume(self) -> None:
-        if not self._paused:
+        # poll() has no kernel state that a forked child would share with its parent, as epoll has.
+        kind: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+        with kind() as selector:
+            selector.register(reader, selectors.EVENT_READ)
+            for task, sock in watched.items():
+                try:
+                    selector.register(sock, selectors.EVENT_READ, task)
+                except (OSError, ValueError):
+                    self.schedule(task)  # closed in the meantime: its task will see
+            with thread.at_rest():
+                ready = selector.select(seconds)
+        for key, _ in ready:
+            if key.data is None:
+                _empty(reader)
+            else:
+                self.schedule(key.data)
+
+    def _wake(self) -> None:
+        waker = self._waker
+        if waker is None or self.is_current_thread:
             return
-        self._paused = False
-        # Python 3.12 and later warn of threads that are there by now. What is only reported can wait for the next call that is recorded,
-        # settings that somebody follows cannot.
-        if self._tasks and (sys.version_info < (3, 12) or any(task.name == "config" for task in self._tasks)):
-            self.start()
+        try:
+            waker.send(b"\0")
+        except OSError:  # full: a wake-up is already on its way; reset: the thread has ended
+            return
+
+    # -- forks -------------------------------------------------------------------------------------------------------
+
+    def pause_for_fork(self) -> None:
+        """End the thread before a fork, unless a call keeps it for longer than a moment."""
+        with self._lock:
+            thread = self._thread
+            if not self._forks and (
+                thread is None
+                or self._state is State.ENDING
+                or self.is_current_thread
+                or monotonic() < self._no_pause_until
+            ):
+                return
+            self._forks += 1
+            self._state = State.PAUSED
+        if thread is None:
+            return
+        self._wake()
+        if thread.ended(_PAUSE_SECONDS) or (fork.is_importing(thread) and thread.ended(_IMPORT_PAUSE_SECONDS)):
+            fork.until_gone(thread)
+        else:
+            self._no_pause_until = monotonic() + _NO_PAUSE_SECONDS
+
+    def resume_after_fork(self) -> None:
+        """Start the thread again, after the last of the forks that it ended for."""
+        with self._lock:
+            if not self._forks:
+                return
+            self._forks -= 1
+            if self._forks or self._state is not State.PAUSED:
+                return
+            self._state = State.IDLE if self._thread is None else State.RUNNING
+            again = self._thread is None and bool(self._tasks) and self._wanted
+        if again:
+            fork.start_thread_after_fork(self.start)
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
 
     def add(self, task: Task, delay: float = 0.0) -> None:
         """Take ``task`` on and run it after ``delay`` seconds; nothing happens when it is there already."""
@@ -172,22 +346,31 @@ class Worker:
         self._wake()
 
     def run(self, function: Callable[[], object], timeout: float) -> bool:
-        """Run ``function`` once on the thread and wait for it at most ``timeout`` seconds. Without a thread it runs here, at once.
+        """Run ``function`` on the thread and wait for it, at most ``timeout`` seconds.
+
+        In the thread itself, and where there is none, it runs at once in the caller's.
 
         Returns:
-            Whether it returned in time. False also when it raised, which is logged.
+            Whether it has returned in time. A job that raised has not; the error is logged.
         """
-        if not self.running or self.is_current_thread:
-            with suppressed():
-                return _returns(function)
-        job = _Job(self, function, monotonic() + timeout)
-        self.add(job)
-        return job.done.wait(max(0.0, timeout)) and job.returned
+        if self.running and not self.is_current_thread:
+            job = _Job(self, function, monotonic() + timeout)
+            self.add(job)
+            return job.done.wait(max(0.0, timeout)) and job.succeeded
+        token = current_span.set(SUPPRESSED)
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - as on the thread, where the caller never sees it
+            self._note_fault("job", error)
+            return False
+        finally:
+            current_span.reset(token)
+        return True
 
     def run_due(self) -> float | None:
         """Run every task that is due now; seconds to the next one, None when there is none."""
         for _ in range(len(self._due) + 1):
-            task = None if self._paused else self._pop_due()
+            task = None if self._state is State.PAUSED else self._pop_due()
             if task is None:
                 break
             self._run(task)
@@ -207,94 +390,42 @@ class Worker:
     def _run(self, task: Task) -> None:
         try:
             delay = task.run()
-        except Exception as error:  # noqa: BLE001 - a task at fault must not stop the others
-            delay = _AFTER_FAULT
-            fault = (task.name, type(error))
-            if fault not in self._faulted:
-                self._faulted.add(fault)
-                logger.warning("%s failed: %s: %s", task.name, type(error).__name__, error)
+        except BaseException as error:
+            # Code of the program runs on this thread, and may call sys.exit().
+            if type(error).__name__ == "GreenletExit":  # gevent ends this thread, and waits for that
+                raise
+            delay = _FAULT_SECONDS
+            self._note_fault(task.name, error)
         if delay is not None:
             self.schedule(task, max(0.0, delay), sooner=True)
 
-    def _main(self, thread: BackgroundThread, reader: socket.socket) -> None:
-        current_span.set(SUPPRESSED)
-        try:
-            self._loop(thread, reader)
-        except Exception as error:  # noqa: BLE001 - a traceback on the application's stderr would be the only other outcome
-            logger.warning("the background thread ends: %s: %s", type(error).__name__, error)
-        finally:
-            reader.close()
-
-    def _loop(self, thread: BackgroundThread, reader: socket.socket) -> None:
-        # poll() has no kernel state that a forked child would share with its parent, as epoll has.
-        kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
-        while True:
-            delay = self.run_due()
-            with self._lock:
-                if not self._tasks or self._paused:
-                    self._thread = None
-                    self._close_waker()
-                    return
-                watched = dict(self._sockets)
-            self._wait(kind, thread, reader, watched, delay)
-
-    def _wait(
-        self,
-        kind: type[selectors.SelectSelector],
-        thread: BackgroundThread,
-        reader: socket.socket,
-        watched: dict[Task, socket.socket],
-        delay: float | None,
-    ) -> None:
-        with kind() as selector:
-            selector.register(reader, selectors.EVENT_READ)
-            for task, sock in watched.items():
-                try:
-                    selector.register(sock, selectors.EVENT_READ, task)
-                except (OSError, ValueError):
-                    self.schedule(task)  # closed in the meantime: its task will see
-            with thread.at_rest():
-                ready = selector.select(delay)
-            for key, _ in ready:
-                if key.data is None:
-                    self._drain(reader)
-                else:
-                    self.schedule(key.data)
-
-    @staticmethod
-    def _drain(reader: socket.socket) -> None:
-        try:
-            while reader.recv(4096):
-                continue
-        except BlockingIOError:
-            return
-
-    def _wake(self) -> None:
-        waker = self._waker
-        if waker is None or self.is_current_thread:
-            return
-        try:
-            waker.send(b"\0")
-        except OSError:  # full: a wake-up is already on its way; reset: the thread has ended
-            return
+    def _note_fault(self, name: str, error: BaseException) -> None:
+        self._last_fault = f"{name}: {_text(error)}"
+        if (name, type(error)) not in self._faulted:
+            self._faulted.add((name, type(error)))
+            logger.warning("%s failed: %s", name, _text(error))
 
 
 class _Job:
-    """One function, run once. Nobody waits for it after ``deadline``, so it is not begun after that."""
+    """One function, run once on the background thread."""
 
     name = "job"
 
     def __init__(self, worker: Worker, function: Callable[[], object], deadline: float) -> None:
         self.done = threading.Event()
-        self.returned = False
+        self.succeeded = False
         self._worker = worker
         self._function = function
         self._deadline = deadline
 
     def run(self) -> float | None:
+        """Run it, unless nobody waits for it any more."""
         self._worker.remove(self)
-        if monotonic() < self._deadline:
-            self.returned = _returns(self._function)
+        try:
+            if monotonic() < self._deadline:
+                self._function()
+                self.succeeded = True
+        finally:
             self.done.set()
         return None
 
@@ -302,13 +433,19 @@ class _Job:
         """Nothing to do."""
 
 
-def _returns(function: Callable[[], object]) -> bool:
+def _empty(reader: socket.socket) -> None:
     try:
-        function()
-    except Exception as error:  # noqa: BLE001 - the caller learns that it failed; no exception of ours may reach the program
-        logger.warning("a job failed: %s: %s", type(error).__name__, error)
-        return False
-    return True
+        while reader.recv(4096):
+            continue
+    except BlockingIOError:
+        return
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # noqa: BLE001 - __str__ is code of the program
+        return type(error).__name__
 
 
 _worker = Worker()

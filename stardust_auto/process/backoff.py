@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from stardust_auto.process.jitter import generator
+import random
+from typing import Final
+
+from stardust_auto.process import fork
+
+
+class _Generator(random.Random):
+    def reset_after_fork(self) -> None:
+        """The children of one process must not all come back at the same moment."""
+        self.seed()
+
+
+#: Random waits. The program may have seeded the generator of ``random``, and counts on what that one says next.
+generator: Final = _Generator()
+fork.register(generator)
 
 
 class Backoff:

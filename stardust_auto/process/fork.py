@@ -1,7 +1,7 @@
-"""One place that puts per-process state back to "new" in a forked child, and keeps our threads out of a fork.
+"""Forks: what a child must forget, and which threads end before a fork.
 
-The methods for the child are held weakly and must only assign fresh objects: no I/O, no logging, no lock of the parent is
-touched, since another thread may have held it at the moment of the fork.
+A child inherits the memory of its parent, but none of the parent's other threads. So each owner of per-process state registers here, and in
+the child ``reset_after_fork`` makes that state new.
 """
 
 from __future__ import annotations
@@ -9,53 +9,92 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from _thread import get_ident
-from typing import TYPE_CHECKING, Any
+from _thread import get_ident, interrupt_main
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from threading import Thread
 
-#: Names of all our threads begin so.
+#: All threads of the agent have names that begin so.
 THREADS = "stardust"
+#: CPython 3.12 and later warn of a fork if the process has a second thread when ``os.fork`` returns.
+_WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
-_resets: list[weakref.WeakMethod[Callable[[], None]]] = []
-_pauses: list[tuple[weakref.WeakMethod[Callable[[], None]], weakref.WeakMethod[Callable[[], None]]]] = []
+
+class ForkAware(Protocol):
+    """An owner of per-process state."""
+
+    def reset_after_fork(self) -> None:
+        """Make the state new in a forked child.
+
+        Only assign fresh objects: no I/O, no log line, no lock of the parent. Another thread may have held that lock at the fork.
+        """
+
+
+class Pausable(Protocol):
+    """An owner of a thread."""
+
+    def pause_for_fork(self) -> None:
+        """End the thread, within a moment."""
+
+    def resume_after_fork(self) -> None:
+        """The parent has forked, or failed to: start the thread again."""
+
+
+_aware: list[weakref.ref[ForkAware]] = []
+_pausable: list[weakref.ref[Pausable]] = []
+_methods: list[weakref.WeakMethod[Callable[[], None]]] = []
 _registered = False
-#: Our threads of the parent, at the moment of a fork.
-_ours: frozenset[int] = frozenset()
+#: Identifiers of the agent's threads in the parent, at the moment of a fork.
+_agent_threads: frozenset[int] = frozenset()
+
+
+def register(owner: ForkAware) -> None:
+    """Call ``owner.reset_after_fork`` in each forked child, in the order of registration. The owner is held weakly."""
+    _aware[:] = [reference for reference in _aware if reference() is not None]
+    _aware.append(weakref.ref(owner))
+    _register_hooks()
+
+
+def register_pause(owner: Pausable) -> None:
+    """Call ``owner.pause_for_fork`` before each fork and ``owner.resume_after_fork`` after it in the parent. The owner is held weakly.
+
+    With a single thread nothing can be half done in the child, and CPython 3.12 and later do not warn of the fork.
+    """
+    _pausable[:] = [reference for reference in _pausable if reference() is not None]
+    _pausable.append(weakref.ref(owner))
+    _register_hooks()
+
+
+def after_fork_in_child(method: Callable[[], None]) -> None:
+    """Call the bound ``method`` in each forked child. Use :func:`register` instead."""
+    _methods[:] = [reference for reference in _methods if reference() is not None]
+    _methods.append(weakref.WeakMethod(method))
+    _register_hooks()
+
+
+def _register_hooks() -> None:
+    global _registered
+    if not _registered and hasattr(os, "register_at_fork"):
+        # The hook of logging takes a lock that the agent's threads log with. The hook that was registered last is called first.
+        import logging  # noqa: F401
+
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
+        _registered = True
 
 
 def in_forking_master() -> bool:
-    """Whether this is uWSGI before it forks its workers: without Python's hooks, and whoever holds the interpreter's lock then.
+    """Whether this is the uWSGI master before it forks its workers.
 
-    A thread of ours that held it would leave every worker waiting for a thread that it does not have.
+    It forks without Python's hooks. If an agent thread holds the GIL at that moment, no worker can ever get it.
     """
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is not None and uwsgi.worker_id() == 0
 
 
-def after_fork_in_child(method: Callable[[], None]) -> None:
-    """Call the bound ``method`` in each forked child, in the order of registration, as long as its object lives."""
-    _resets[:] = [reference for reference in _resets if reference() is not None]
-    _resets.append(weakref.WeakMethod(method))
-    _register()
-
-
-def around_fork_in_parent(pause: Callable[[], None], resume: Callable[[], None]) -> None:
-    """Call the bound ``pause`` before each fork and ``resume`` after it in the parent, as long as their object lives.
-
-    ``pause`` ends a thread, within a moment, and ``resume`` has it start again: with one thread only, Python 3.12 and later do not
-    warn of a fork, and nothing can be half done in the child. They count the threads after ``resume``, so there it
-    can only provide for a later start.
-    """
-    _pauses[:] = [pair for pair in _pauses if pair[0]() is not None]
-    _pauses.append((weakref.WeakMethod(pause), weakref.WeakMethod(resume)))
-    _register()
-
-
 def until_gone(thread: Thread) -> None:
-    """Wait a moment for a thread that has been joined to leave the system, too: at a fork, Python 3.12 and later count what is there."""
+    """Wait a moment for a joined thread to leave the kernel too: CPython 3.12 and later count the threads that the kernel knows."""
     for _ in range(2000):
         try:
             os.stat(f"/proc/self/task/{thread.native_id}")
@@ -64,61 +103,86 @@ def until_gone(thread: Thread) -> None:
         os.sched_yield()
 
 
-def _register() -> None:
-    global _registered
-    if not _registered and hasattr(os, "register_at_fork"):
-        # Its hook takes the lock that our threads log with. The last one that is registered is called first: that must be ours.
-        import logging  # noqa: F401
-
-        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
-        _registered = True
+def is_importing(thread: Thread) -> bool:
+    """Whether ``thread`` is in the middle of an import."""
+    return bool(_half_imported({thread.ident}))
 
 
-def run_in_child() -> None:
-    """Run the resets: called by CPython after ``os.fork``, and by hosts that fork without it (uWSGI's ``postfork``)."""
-    _forget_half_imported()
-    for reference in tuple(_resets):
-        method = reference()
-        if method is not None:
-            method()
+def start_thread_after_fork(start: Callable[[], object]) -> None:
+    """Start a thread from ``resume_after_fork``, late enough that CPython does not warn of it.
 
+    CPython 3.12 and later count the threads after the hooks of the parent. A process that is single-threaded until then starts its thread
+    with the next bytecode of the main thread: ``interrupt_main`` has a Python handler run there, and sends no real signal.
+    """
+    threading: Any = sys.modules.get("threading")
+    if not _WARNS_OF_THREADS or threading is None or threading.active_count() > 1:
+        start()
+        return
+    import signal
 
-# A child that is forked while a module is half imported in another thread waits for ever when it imports that module itself: the
-# thread that holds the module's lock does not exist there. Our threads import a quarter of a second of libraries at their start: what one
-# that did not end in time had half imported, the child forgets. For this there is no public way; the names
-# are those of CPython 3.10 to 3.15, and where they are missing, a fork is what it is without us.
+    number: Any = getattr(signal, "SIGURG", None)  # by default it is ignored, and hardly anybody uses it
+    if number is None or signal.getsignal(number) is not signal.SIG_DFL:
+        return
+
+    def handler(_number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        start()
+
+    try:
+        signal.signal(number, handler)
+    except ValueError:  # a sub-interpreter
+        return
+    interrupt_main(number)
 
 
 def _before() -> None:
-    global _ours
-    for pause, _ in _pauses:  # while the first thread comes to its end it may register the next
-        method = pause()
-        if method is not None:
-            method()
+    global _agent_threads
+    for reference in _pausable:
+        owner = reference()
+        if owner is not None:
+            owner.pause_for_fork()
     threading = sys.modules.get("threading")
     threads = threading.enumerate() if threading is not None else ()
-    _ours = frozenset(t.ident for t in threads if t.name.startswith(THREADS) and t.ident) - {get_ident()}
+    _agent_threads = frozenset(t.ident for t in threads if t.name.startswith(THREADS) and t.ident) - {get_ident()}
 
 
 def _after_in_parent() -> None:
-    for _, resume in reversed(_pauses):
-        method = resume()
+    for reference in reversed(_pausable):
+        owner = reference()
+        if owner is not None:
+            owner.resume_after_fork()
+
+
+def run_in_child() -> None:
+    """Reset all owners. CPython calls this after ``os.fork``; a host that forks without Python's hooks calls it itself."""
+    _forget_half_imported()
+    for reference in tuple(_aware):
+        owner = reference()
+        if owner is not None:
+            owner.reset_after_fork()
+    for old in tuple(_methods):
+        method = old()
         if method is not None:
             method()
 
 
-def _half_imported() -> list[str]:
+# If an agent thread was importing a module at the fork, the child would deadlock on that module's import lock: the thread that holds it does
+# not exist there. So the child forgets the modules that an agent thread had half imported. CPython has no public way for this. The names are
+# those of CPython 3.10 to 3.15; where they are missing, nothing is done.
+
+
+def _half_imported(threads: Container[int | None]) -> list[str]:
     locks: dict[str, Any] = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
     held = [(name, reference()) for name, reference in list(locks.items())]
-    return [name for name, lock in held if lock is not None and getattr(lock, "owner", None) in _ours]
+    return [name for name, lock in held if lock is not None and getattr(lock, "owner", None) in threads]
 
 
 def _forget_half_imported() -> None:
-    if not _ours:
+    if not _agent_threads:
         return
     locks: dict[str, Any] = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
-    for name in _half_imported():
+    for name in _half_imported(_agent_threads):
         locks.pop(name, None)
-        # With what is complete below it: a package that is imported anew would miss it as an attribute.
+        # Submodules too, complete or not: a package that is imported again would miss them as attributes.
         for module in [key for key in list(sys.modules) if key == name or key.startswith(name + ".")]:
             del sys.modules[module]

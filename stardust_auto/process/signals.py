@@ -1,6 +1,6 @@
-"""Signals are for the threads of the program: ours block them all.
+"""Signals are for the threads of the program: the agent's threads block them all.
 
-The kernel gives a signal to any thread that does not block it. One of ours that took it would undo a program's ``pthread_sigmask``:
+The kernel gives a signal to any thread that does not block it. An agent thread that took one would undo a program's ``pthread_sigmask``:
 ``sigwait`` would wait in vain while the default action ends the process, and billiard's workers, which block SIGTERM while they hold a lock
 that they share, would be interrupted there.
 """
@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a thread brings about itself. Blocked, it would end the process without a word of ``faulthandler``.
+#: What a thread brings about itself. Blocked, it would end the process before ``faulthandler`` could write.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
-#: What the program's threads blocked when one of them started ours the last time.
-_of_program: set[Any] = set()
+#: The mask of the program's thread that started an agent thread last.
+_program_mask: set[Any] = set()
 
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Block all signals in this thread while it starts one of ours, which is born with that and keeps it."""
+    """Block all signals while starting an agent thread: a new thread inherits its creator's mask."""
     import signal
 
-    global _of_program
+    global _program_mask
     if not hasattr(signal, "pthread_sigmask") or not isinstance(_thread.start_new_thread, BuiltinFunctionType):
-        yield  # with gevent or eventlet it is no thread, but runs in this one, and stops and goes on in between
+        yield  # gevent, eventlet: the new thread is a greenlet of this one, and shares its mask
         return
     everything = _all(signal)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
-    if not everything <= before:  # it is no thread of ours that starts another
-        _of_program = before
+    if not everything <= before:  # the caller is not an agent thread itself
+        _program_mask = before
     try:
         yield
     finally:
@@ -42,14 +42,14 @@ def blocked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_in_program() -> Iterator[None]:
-    """Around code of the program in a thread of ours: a process or thread that it starts must be able to hear signals."""
+    """Restore the program's mask while its code runs on an agent thread, so that what it starts there can receive signals."""
     import signal
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else set()
     if not _all(signal) <= before:
-        yield  # it is a thread of the program
+        yield  # a thread of the program
         return
-    signal.pthread_sigmask(signal.SIG_SETMASK, _of_program)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _program_mask)
     try:
         yield
     finally:

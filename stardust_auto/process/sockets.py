@@ -1,6 +1,6 @@
-"""Sockets as they were when the program had imported ``socket`` (``channel.py``).
+"""Sockets as they were when the program imported ``socket`` (``originals.py``).
 
-What a test puts in their place later (httpretty, pytest-socket, ``unittest.mock``) is for the program's traffic, and never sees ours.
+What a test of the program puts in their place later (httpretty, pytest-socket, ``unittest.mock``) never sees the agent's traffic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ _original: Final = {name: getattr(socket, name) for name in ("socket", "getaddri
 
 
 def open_socket(host: str, port: int, left: Callable[[], float]) -> socket.socket:
-    """A connection to the first address of ``host`` that takes one, tried in turn within ``left()`` seconds. Raises OSError."""
+    """A connection to the first address of ``host`` that accepts one, tried in turn within ``left()`` seconds.
+
+    Raises:
+        OSError: no address accepts a connection in time.
+    """
     addresses = _real("getaddrinfo")(host, port, 0, socket.SOCK_STREAM)
     problem: OSError = OSError(f"no address for {host}")
     for remaining, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
@@ -44,7 +48,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _real(name: str) -> Any:
-    """The original, or what gevent or eventlet has put there: without that our thread would hold up all others."""
+    """The original, or what gevent or eventlet has put there: without that the agent's thread would block all others."""
     current = getattr(socket, name)
     cooperative = str(getattr(current, "__module__", "")).startswith(("gevent.", "eventlet."))
     return current if cooperative else _original[name]

@@ -1,4 +1,4 @@
-"""A daemon thread that lets a program end which joins every thread that ``threading.enumerate()`` lists."""
+"""A daemon thread that a program may join without waiting for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class BackgroundThread(threading.Thread):
-    """Who joins it waits for the task under way only; ``at_rest`` it waits for its next one."""
+    """A daemon thread whose ``join`` returns as soon as the current task is done, although the thread itself keeps running.
+
+    Some programs join every thread that ``threading.enumerate()`` lists before they end.
+    """
 
     def __init__(self, name: str, work: Callable[[BackgroundThread], None]) -> None:
         super().__init__(name=name, daemon=True)
@@ -27,7 +30,7 @@ class BackgroundThread(threading.Thread):
 
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[None]:
-        """Nothing is done for now. Only for the thread itself."""
+        """Inside the block the thread waits for its next task. Only the thread itself calls this."""
         self._at_rest.set()
         try:
             yield
@@ -35,12 +38,12 @@ class BackgroundThread(threading.Thread):
             self._at_rest.clear()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the task under way: nobody but us waits for the end, which would be that of the process."""
+        """Wait for the current task, at most ``timeout`` seconds."""
         if self is threading.current_thread():
-            super().join(timeout)  # says why that cannot be
+            super().join(timeout)  # raises, with the reason
         self._at_rest.wait(timeout)
 
     def ended(self, timeout: float) -> bool:
-        """Wait for the end itself."""
+        """Wait at most ``timeout`` seconds for the thread itself; whether it has ended."""
         super().join(timeout)
         return not self.is_alive()
