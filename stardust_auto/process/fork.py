@@ -74,6 +74,21 @@ def after_fork_in_child(method: Callable[[], None]) -> None:
     _register_hooks()
 
 
+class _Pair:
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self.pause_for_fork, self.resume_after_fork = pause, resume
+
+
+def around_fork_in_parent(pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    """Use :func:`register_pause` instead."""
+    pair = _Pair(pause, resume)
+    _kept.append(pair)
+    register_pause(pair)
+
+
+_kept: list[_Pair] = []
+
+
 def _register_hooks() -> None:
     global _registered
     if not _registered and hasattr(os, "register_at_fork"):
