@@ -1,7 +1,7 @@
 """The one background thread of a process: it runs tasks when they are due, when their socket is readable, or when woken.
 
-A monotonic clock decides everything, so a wall clock that jumps disturbs nothing. A test drives the worker by hand: ``run_due`` runs what is
-due at the clock's time and returns the seconds to the next task.
+A monotonic clock decides everything, so a wall clock that jumps disturbs nothing.
+A test drives the worker by hand: ``run_due`` runs what is due at the clock's time and returns the seconds to the next task.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Task(Protocol):
 class Worker:
     """Runs tasks one after the other. All public methods may be called from any thread.
 
-    One rule: while there are tasks and :meth:`start` was called, there is a thread. A thread that dies is replaced, and one that ended for a
-    fork starts again after it.
+    One rule: while there are tasks and :meth:`start` was called, there is a thread.
+    A thread that dies is replaced, and one that ended for a fork starts again after it.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -198,7 +198,7 @@ class Worker:
                     self._start_thread(wait)
 
     def _open_waker(self, thread: BackgroundThread) -> socket.socket:
-        # In the thread, not in the caller of start(): the imports take milliseconds that the program's first recorded call shall not wait for.
+        # In the thread and not in start(): the program's first recorded call shall not wait for these imports.
         from stardust_auto.process.sockets import socket_pair
 
         reader, writer = socket_pair()

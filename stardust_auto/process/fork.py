@@ -181,9 +181,9 @@ def run_in_child() -> None:
             method()
 
 
-# If an agent thread was importing a module at the fork, the child would deadlock on that module's import lock: the thread that holds it does
-# not exist there. So the child forgets the modules that an agent thread had half imported. CPython has no public way for this. The names are
-# those of CPython 3.10 to 3.15; where they are missing, nothing is done.
+# If an agent thread was importing a module at the fork, the child would deadlock on that module's import lock: the thread that
+# holds it does not exist there. So the child forgets the modules that an agent thread had half imported. CPython has no public way
+# for this. The names are those of CPython 3.10 to 3.15; where they are missing, nothing is done.
 
 
 def _half_imported(threads: Container[int | None]) -> list[str]:
