@@ -14,15 +14,15 @@ from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
 from stardust_auto.log import get_logger
 from stardust_auto.process.clock import monotonic, wall_time
 from stardust_auto.process.fork import after_fork_in_child
-from stardust_auto.wire.text import clean_id, clean_text
-from stardust_auto.wire.traces import TraceReply, write_builder, write_sample
+from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.wire.messages import TraceReply, TraceReport, write_builder, write_sample
+from stardust_auto.wire.text import TAG_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stardust_auto.session.session import Session
-    from stardust_auto.tracing.builder import TracePolicy
-    from stardust_auto.wire.traces import BuilderLike, SampleLike
+    from stardust_auto.tracing.builder import Sample, SpanBuilder
 
 logger = get_logger(__name__)
 
@@ -90,7 +90,7 @@ class Reporter:
     def __init__(
         self,
         session: Session,
-        take: Callable[[], Sequence[BuilderLike]],
+        take: Callable[[], Sequence[SpanBuilder]],
         apply: Callable[[TracePolicy], None],
         period: Callable[[], float],
         *,
@@ -197,7 +197,7 @@ class Reporter:
         self._queued_spans -= oldest.total
         return oldest
 
-    def _pack(self, builders: Sequence[BuilderLike]) -> Iterator[tuple[_Batch, list[str]]]:
+    def _pack(self, builders: Sequence[SpanBuilder]) -> Iterator[tuple[_Batch, list[str]]]:
         entries: list[_Entry] = []
         parts: list[str] = []
         size = 0
@@ -219,11 +219,11 @@ class Reporter:
         if entries:
             yield _Batch(secrets.token_hex(16), tuple(entries)), parts
 
-    def _samples(self, builder: BuilderLike, shift: int) -> str:
+    def _samples(self, builder: SpanBuilder, shift: int) -> str:
         """Both lists, errors first when there is not room for all."""
         left = MAX_SAMPLES_JSON
         lists: dict[str, str] = {}
-        kinds: tuple[tuple[str, Sequence[SampleLike]], ...]
+        kinds: tuple[tuple[str, Sequence[Sample]], ...]
         kinds = (("ErrorSamples", builder.error_samples), ("Samples", builder.samples))
         for name, samples in kinds:
             written: list[str] = []
@@ -277,7 +277,7 @@ class Reporter:
         reply = TraceReply.from_wire(data)
         self._keeps_once = reply.batch_id == batch.id
         try:
-            self._apply(reply.to_policy())
+            self._apply(_policy(reply))
         except Exception as error:  # noqa: BLE001 - the report has arrived; whoever applies the policy is at fault
             self._say_once("policy", f"the server's policy could not be applied: {type(error).__name__}: {error}")
 
@@ -302,14 +302,32 @@ class Reporter:
 
     def _body(self, batch_id: str, parts: list[str]) -> bytes:
         session = self._session
-        head = {
-            "AppId": clean_id(session.app_id),
-            "AppName": clean_text(session.app_name, 50),
-            "ClientId": clean_id(session.client_id),
-            "Version": session.version,  # without it the server does not tell its excludes
-            "BatchId": batch_id,
-        }
-        return f'{_dumps(head)[:-1]},"Builders":[{",".join(parts)}]}}'.encode()
+        head = TraceReport(
+            app_id=session.app_id,
+            app_name=session.app_name,
+            client_id=session.client_id,
+            version=session.version,  # a server sends its excludes only in reply to a version
+            batch_id=batch_id,
+        )
+        return f'{_dumps(head.to_wire())[:-1]},"Builders":[{",".join(parts)}]}}'.encode()
+
+
+def _policy(reply: TraceReply) -> TracePolicy:
+    """What the tracer applies. Zero means "not said"; the bounds keep a hostile server from filling our memory."""
+    return TracePolicy(
+        period=_within(reply.period, 1, 3600),
+        max_samples=_within(reply.max_samples, 1, 1000),
+        max_errors=_within(reply.max_errors, 1, 1000),
+        timeout=_within(reply.timeout, 1, 3_600_000),
+        max_tag_length=_within(reply.max_tag_length, 1, TAG_LIMIT),
+        request_tag_length=min(reply.request_tag_length, TAG_LIMIT) if reply.request_tag_length else None,
+        enable_meter=reply.enable_meter,
+        excludes=reply.excludes or (),
+    )
+
+
+def _within(value: int, low: int, high: int) -> int | None:
+    return max(low, min(value, high)) if value > 0 else None
 
 
 def _dumps(value: dict[str, Any]) -> str:

@@ -1,175 +1,81 @@
-"""A trace report, read as tolerantly as possible: what a strict reader loses in silence is kept (protocol.md §12.2)."""
+"""A trace report as it is stored: what a strict reader loses in silence is kept or repaired (protocol.md §12.2)."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+import gzip
+import zlib
+from dataclasses import replace
+from io import BytesIO
+from typing import TYPE_CHECKING
 
-from stardust_auto.server.reading import INT32, clean, loose_int, loose_time, members
+from stardust_auto.wire.envelope import parse_json
+from stardust_auto.wire.messages import Builder, Sample, TraceReport
 
-NAME_LIMIT = 200
-ID_LIMIT = 50
-TEXT_LIMIT = 2000
-DAY_MS = 86_400_000
-_LONGEST_SPAN = 3_600_000  # ms: clients discard a longer one (protocol.md §5.4)
-_SPACES = re.compile(r"\s+")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-
-@dataclass(frozen=True, slots=True)
-class SpanRow:
-    """One sampled span; Unix ms."""
-
-    span_id: str
-    parent_id: str
-    trace_id: str
-    start_time: int
-    end_time: int
-    value: int
-    tag: str
-    error: str
-    failed: bool
+_DAY_MS = 86_400_000
+#: Clients discard a longer span (protocol.md §5.4).
+_LONGEST_SPAN_MS = 3_600_000
+_GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True, slots=True)
-class BuilderRow:
-    """The spans of one name in one period; costs in ms, `min_cost` -1 = none."""
+def read_report(body: bytes, limit: int) -> TraceReport:
+    """The report in ``body``, JSON or gzip, which its first bytes tell. At most ``limit`` bytes are decompressed.
 
-    name: str
-    kind: str
-    start_time: int
-    end_time: int
-    total: int
-    errors: int
-    cost: int
-    max_cost: int
-    min_cost: int
-    value: int
-    spans: tuple[SpanRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One report of one instance."""
-
-    app_id: str
-    app_name: str
-    client_id: str
-    version: str
-    batch_id: str
-    info: dict[str, Any]
-    builders: tuple[BuilderRow, ...]
-    nameless: int
-
-
-def read_report(value: object) -> Report | None:
-    """The report in parsed JSON, None when it is no object at all."""
-    if not isinstance(value, dict):
-        return None
-    report = members(value)
-    raw = report.get("builders")
-    builders = [_builder(members(item)) for item in raw] if isinstance(raw, list) else []
-    kept = tuple(builder for builder in builders if builder is not None)
-    return Report(
-        app_id=clean(report.get("appid"), 50).strip(),
-        app_name=clean(report.get("appname"), 50),
-        client_id=clean(report.get("clientid"), 50),
-        version=clean(report.get("version"), 50),
-        batch_id=clean(report.get("batchid"), 100),
-        info=members(report.get("info")),
-        builders=kept,
-        nameless=len(builders) - len(kept),
-    )
-
-
-def _builder(raw: dict[str, Any]) -> BuilderRow | None:
-    name = _SPACES.sub(" ", clean(raw.get("name"), NAME_LIMIT * 2)).strip()[:NAME_LIMIT]
-    if not name:
-        return None
-    spans = _spans(raw.get("samples"), failed=False) + _spans(raw.get("errorsamples"), failed=True)
-    return BuilderRow(
-        name=name,
-        kind=kind_of(name),
-        start_time=loose_time(raw.get("starttime")) or min((span.start_time for span in spans), default=0),
-        end_time=loose_time(raw.get("endtime")),
-        total=loose_int(raw.get("total"), INT32),
-        errors=loose_int(raw.get("errors"), INT32),
-        cost=loose_int(raw.get("cost")),
-        max_cost=loose_int(raw.get("maxcost"), INT32),
-        min_cost=loose_int(raw.get("mincost"), INT32),
-        value=loose_int(raw.get("value")),
-        spans=spans,
-    )
-
-
-def _spans(raw: object, *, failed: bool) -> tuple[SpanRow, ...]:
-    if not isinstance(raw, list):
-        return ()
-    spans = []
-    for item in raw:
-        span = members(item)
-        if not span:
-            continue
-        start = loose_time(span.get("starttime"))
-        error = clean(span.get("error"), TEXT_LIMIT)
-        spans.append(
-            SpanRow(
-                span_id=clean(span.get("id"), ID_LIMIT),
-                parent_id=clean(span.get("parentid"), ID_LIMIT),
-                trace_id=clean(span.get("traceid"), ID_LIMIT),
-                start_time=start,
-                end_time=max(loose_time(span.get("endtime")), start),
-                value=loose_int(span.get("value")),
-                tag=clean(span.get("tag"), TEXT_LIMIT),
-                error=error,
-                failed=failed or bool(error),
-            )
-        )
-    return tuple(spans)
-
-
-def within(builder: BuilderRow, now: int, retention_days: float) -> bool:
-    """Whether the times of a builder can be stored: not older than the retention, not over a day ahead."""
-    return now - retention_days * DAY_MS <= builder.start_time <= now + DAY_MS
-
-
-def plausible(builder: BuilderRow, now: int) -> BuilderRow:
-    """A builder without any readable time counts as of now; spans whose times are nonsense start with the builder.
-
-    One absurd time would otherwise lead every list of the latest or the slowest traces.
+    Raises:
+        ValueError: a truncated gzip, more than ``limit`` bytes, malformed JSON, or JSON that is not an object.
     """
-    start = builder.start_time or now
-    low, high = start - DAY_MS, now + DAY_MS
-
-    def repaired(span: SpanRow) -> SpanRow:
-        begin = span.start_time if low <= span.start_time <= high else start
-        cost = span.end_time - span.start_time
-        return replace(span, start_time=begin, end_time=begin + (cost if 0 <= cost <= _LONGEST_SPAN else 0))
-
-    spans = tuple(repaired(span) for span in builder.spans)
-    end = builder.end_time if builder.end_time <= high else start
-    return replace(builder, start_time=start, end_time=end, spans=spans)
+    value = parse_json(_decompress(body, limit) if body.startswith(_GZIP) else body)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return TraceReport.from_wire(value)
 
 
-def kind_of(name: str) -> str:
-    """What the platform's console groups by (protocol.md §3.3)."""
-    if name.startswith("/"):
-        return "api"
-    if name[:8].lower().startswith(("http://", "https://")):
-        return "http"
-    if name.startswith("redismq:"):
-        return "mq"
-    head, colon, _ = name.partition(":")
-    return head if colon and head else "other"
+def _decompress(body: bytes, limit: int) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(body)) as stream:
+            data = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"not a whole gzip body: {error}") from error
+    if len(data) > limit:
+        raise ValueError(f"a body may decompress to at most {limit} bytes")
+    return data
 
 
-@lru_cache(maxsize=512)
-def _pattern(wildcard: str) -> re.Pattern[str]:
-    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in re.sub(r"\*+", "*", wildcard))
-    return re.compile("".join(parts), re.IGNORECASE | re.DOTALL)
+def spans_of(builder: Builder) -> Iterator[tuple[Sample, bool]]:
+    """Every sample of a builder, and whether its call failed."""
+    for sample in builder.samples or ():
+        yield sample, bool(sample.error)
+    for sample in builder.error_samples or ():
+        yield sample, True
 
 
-def matches(wildcard: str, text: str) -> bool:
-    """`*` any run, `?` one character, the whole string, case ignored (protocol.md §5.7)."""
-    return _pattern(wildcard).fullmatch(text) is not None
+def within(builder: Builder, now: int, retention_days: float) -> bool:
+    """Whether the times of a builder can be stored: not older than the retention, at most a day ahead."""
+    return now - retention_days * _DAY_MS <= builder.start_time <= now + _DAY_MS
+
+
+def plausible(builder: Builder, now: int) -> Builder:
+    """``builder`` with its name on one line and its times repaired.
+
+    A builder without a time starts with its first span, else now. A span with an absurd time starts with its builder;
+    it would otherwise lead every list of the latest or the slowest traces.
+    """
+    samples, errors = builder.samples or (), builder.error_samples or ()
+    start = builder.start_time or min((sample.start_time for sample in (*samples, *errors)), default=0) or now
+    low, high = start - _DAY_MS, now + _DAY_MS
+
+    def repaired(sample: Sample) -> Sample:
+        begin = sample.start_time if low <= sample.start_time <= high else start
+        cost = sample.end_time - sample.start_time
+        return replace(sample, start_time=begin, end_time=begin + (cost if 0 <= cost <= _LONGEST_SPAN_MS else 0))
+
+    return replace(
+        builder,
+        name=" ".join(builder.name.split()),
+        start_time=start,
+        end_time=builder.end_time if builder.end_time <= high else start,
+        samples=tuple(map(repaired, samples)),
+        error_samples=tuple(map(repaired, errors)),
+    )

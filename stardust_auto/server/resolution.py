@@ -1,4 +1,4 @@
-"""Which values an application gets: scopes, quoted and global applications, `${references}` (protocol.md §6.4)."""
+"""The values that an application gets: scopes, quoted and global applications, ``${references}`` (protocol.md §6.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _REFERENCE = re.compile(r"\$\{([^{}]+)\}")
-_VALUE_LIMIT = 1_000_000  # characters: a few references that double each other must not fill the memory
+#: In characters. A few references that double each other would otherwise fill the memory.
+_VALUE_LIMIT = 1_000_000
 _STEP_LIMIT = 10_000
 
 
@@ -32,8 +33,8 @@ class Rows:
         self.app = app
         self._values: dict[tuple[str, str], str] = {}
         self._newest: dict[str, str] = {}
+        #: Spelling by lower-case key; the first spelling wins.
         self.keys: dict[str, str] = {}
-        """Spelling by lower-case key; the first spelling wins."""
         for row in released:
             key = row.key.lower()
             self._values[key, row.scope.lower()] = row.value
@@ -45,13 +46,13 @@ class Rows:
         return self._values.get((key.lower(), scope.lower()))
 
     def newest(self, key: str) -> str | None:
-        """The value in whichever scope."""
+        """The value of the row that was released last, in any scope."""
         return self._newest.get(key.lower())
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What one application may draw on, in this order; `named` by lower-case name is for `${key@app}`."""
+    """The values that one application may use, in this order; ``named`` (lower case) is for ``${key@app}``."""
 
     own: Rows
     quoted: Sequence[Rows]
@@ -60,7 +61,7 @@ class Sources:
 
 
 def effective(sources: Sources, scope: str) -> dict[str, str]:
-    """The map of one application in one scope, references replaced; keys with a leading `_` stay inside.
+    """The map of one application in one scope, references replaced; keys with a leading ``_`` are internal.
 
     Raises:
         CallError: 500, a reference that leads nowhere or in a circle.

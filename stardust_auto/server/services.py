@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.server.hub import Hub
-from stardust_auto.server.store.apps import md5_hex
 from stardust_auto.server.tokens import Tokens
+from stardust_auto.wire.proof import md5_hex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Services:
         pushed = 0
         for command in commands:
             if command.client_id is not None and not command.start_time > self.store.clock() + 3_600_000:
-                frame = json.dumps(command.frame(), ensure_ascii=False, separators=(",", ":"))
+                frame = json.dumps(command.message.to_frame(), ensure_ascii=False, separators=(",", ":"))
                 pushed += self.hub.post(command.app_id, command.client_id, frame)
         return pushed
 

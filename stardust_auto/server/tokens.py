@@ -1,4 +1,4 @@
-"""Access tokens: JWT, HS256, `sub` = application, `jti` = instance (protocol.md §2.1)."""
+"""Access tokens: JWT, HS256, ``sub`` is the application, ``jti`` the instance (protocol.md §2.1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RENEW_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token was issued to; `expires` in Unix seconds."""
+    """The application and instance that a token was issued to; ``expires`` in Unix seconds."""
 
     app: str
     client_id: str
@@ -40,10 +40,10 @@ class Tokens:
         return jwt.encode(payload, self._secret, algorithm="HS256", headers={"typ": ""})
 
     def read(self, token: str) -> Identity:
-        """Who the token is for.
+        """The identity in a token.
 
         Raises:
-            CallError: 401, no token of ours, tampered with, or expired. (A real StarServer answers 500 to some.)
+            CallError: 401, a foreign, tampered or expired token. A StarServer answers 500 to some of them.
         """
         try:
             payload = jwt.decode(
@@ -53,10 +53,10 @@ class Tokens:
                 issuer=ISSUER,
                 options={"require": ["sub", "exp", "jti"], "verify_exp": False, "verify_iat": False},
             )
-        except jwt.InvalidSignatureError as exc:
-            raise CallError(401, "非法访问[] 令牌签名无效") from exc
-        except jwt.InvalidTokenError as exc:
-            raise CallError(401, "非法访问[] JWT格式不正确") from exc
+        except jwt.InvalidSignatureError as error:
+            raise CallError(401, "非法访问[] 令牌签名无效") from error
+        except jwt.InvalidTokenError as error:
+            raise CallError(401, "非法访问[] JWT格式不正确") from error
         identity = Identity(str(payload["sub"]), str(payload["jti"]), int(payload["exp"]))
         if identity.expires <= self._clock() // 1000:
             raise CallError(401, f"非法访问[{identity.app}] 令牌已过期")

@@ -8,7 +8,6 @@ import re
 import secrets
 import socket
 import sys
-import time
 from typing import Final
 
 import psutil
@@ -81,7 +80,7 @@ class ProcessMetrics:
                 ("name", process.name),
                 ("user_name", process.username),
                 ("command_line", lambda: mask_command_line(process.cmdline())),
-                ("start_time", lambda: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process.create_time()))),
+                ("start_time", lambda: int(process.create_time() * 1000)),
                 ("working_set", lambda: process.memory_info().rss),
                 ("threads", process.num_threads),
                 ("handles", getattr(process, "num_fds", None) or getattr(process, "num_handles", None)),

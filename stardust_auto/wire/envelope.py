@@ -6,20 +6,20 @@ import json
 from typing import Any, Final
 
 from stardust_auto.errors import ApiError, BadReplyError
-from stardust_auto.wire import fields
+from stardust_auto.wire import reading
 
 _CODE_NAMES: Final = ("code", "errcode", "status")
 _MESSAGE_NAMES: Final = ("message", "msg", "errmsg", "error")
 _MESSAGE_LIMIT: Final = 500
+_KINDS: Final = {list: "array", str: "string", type(None): "null"}
 
 
 def parse_json(body: bytes) -> Any:
-    """``body`` as JSON.
+    """``body`` as loosely as the platform's own parser reads it: NaN, control characters, bytes that are not UTF-8.
 
     Raises:
-        BadReplyError: it is none: HTML, cut off, nested beyond reason.
+        ValueError: HTML, truncated or malformed text, or nesting beyond the interpreter's limit. The text names no content.
     """
-    reason = None
     try:
         return json.loads(body.decode("utf-8-sig", "replace"), strict=False)
     except RecursionError:
@@ -27,64 +27,63 @@ def parse_json(body: bytes) -> Any:
     except ValueError:
         kind = "HTML" if body.lstrip()[:1] == b"<" else "something that is not JSON"
         reason = f"{kind} ({len(body)} bytes)"
-    raise BadReplyError(f"the server answered with {reason}")
+    raise ValueError(reason)
 
 
 def read_envelope(body: bytes) -> Any:
-    """The ``data`` member of a successful answer; the whole object when it has no such member; None when empty.
+    """The ``data`` of a successful answer; the whole object if it has no such member; ``None`` for an empty body.
 
     Raises:
         ApiError: ``code`` is neither 0 nor 200.
-        BadReplyError: not our envelope.
+        BadReplyError: the body is not an envelope.
     """
     if not body.strip():
         return None
-    value = parse_json(body)
+    try:
+        value = parse_json(body)
+    except ValueError as error:
+        raise BadReplyError(f"the server answered with {error}") from None
     if not isinstance(value, dict):
-        raise BadReplyError(f"the server answered with a bare {_kind(value)} instead of an object")
-    found = fields.members(value)
-    code = read_code(found)
+        kind = _KINDS.get(type(value), "value")
+        raise BadReplyError(f"the server answered with a bare {kind} instead of an object")
+    found = reading.members(value)
+    code = _read_code(found)
     if code is None:
         if "data" not in found:
             return value
         code = 0
     if code not in (0, 200):
-        raise ApiError(code, read_message(found))
+        raise ApiError(code, _read_message(found))
     return found.get("data") if "data" in found else value
 
 
-def read_code(found: dict[str, Any]) -> int | None:
-    """The result code of an envelope: true is 0, false is -1; None when there is none."""
+def _read_code(found: dict[str, Any]) -> int | None:
+    """The result code: ``true`` is 0, ``false`` is -1; ``None`` if the object has no code."""
     for name in _CODE_NAMES:
         value = found.get(name)
         if isinstance(value, bool):
             return 0 if value else -1
         if isinstance(value, (int, float, str)):
-            return fields.read_int(value, 500, 2**31 - 1)
+            return reading.read_int(value, 500, 2**31 - 1)
     return None
 
 
-def read_message(found: dict[str, Any]) -> str:
-    """The error text of an envelope in one line of bounded length."""
+def _read_message(found: dict[str, Any]) -> str:
+    """The error text in one line of bounded length."""
     for name in _MESSAGE_NAMES:
-        value = fields.read_text(found.get(name), _MESSAGE_LIMIT)
+        value = reading.read_text(found.get(name), _MESSAGE_LIMIT)
         if value:
             return " ".join(value.split())
     return ""
 
 
 def problem_text(body: bytes) -> str:
-    """What a ProblemDetails body (HTTP 400, 415) says, in one line; empty when it is none."""
+    """What a ProblemDetails body (HTTP 400, 415) says, in one line; empty for any other body."""
     try:
-        value = parse_json(body)
-    except BadReplyError:
+        found = reading.members(parse_json(body))
+    except ValueError:
         return ""
-    found = fields.members(value)
-    title = fields.read_text(found.get("title"), _MESSAGE_LIMIT) or read_message(found)
-    errors = fields.members(found.get("errors"))
+    title = reading.read_text(found.get("title"), _MESSAGE_LIMIT) or _read_message(found)
+    errors = reading.members(found.get("errors"))
     details = [str(text) for texts in errors.values() if isinstance(texts, list) for text in texts[:1]]
     return " ".join(" ".join([title, *details]).split())[:_MESSAGE_LIMIT]
-
-
-def _kind(value: object) -> str:
-    return {list: "array", str: "string", type(None): "null"}.get(type(value), "value")

@@ -1,19 +1,36 @@
-"""How a message is described: one dataclass field per member, with a codec that reads loosely and writes exactly.
+"""How a message is described: one dataclass field per member, each with one :class:`Codec`.
 
-Reading takes any case, unknown members, null, numbers as strings. Writing gives integers, clean text, and either
-PascalCase without nulls (what clients send) or camelCase with nulls (what servers answer), see protocol.md §1.3, §1.4.
+A table is read in two ways and written in three:
+
+* :meth:`Message.from_wire` is tolerant and never raises. It takes any case, unknown members, null, numbers as strings.
+* :meth:`Message.bind` is strict, as the System.Text.Json of a StarServer is. It raises ``BindError``.
+* :meth:`Message.to_wire` writes what a client sends, :meth:`Message.to_reply` what a server answers, and
+  :meth:`Message.to_frame` what a server pushes (protocol.md §1.3, §1.4, §2.8).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stardust_auto.wire import text as exact
+from stardust_auto.wire.reading import (
+    FREE_TEXT,
+    bind_double,
+    bind_int,
+    bind_json,
+    bind_text,
+    members,
+    not_convertible,
+    read_bool,
+    read_float,
+    read_int,
+    read_text,
+    read_time,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,125 +38,46 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound="Message")
 
-_INTEGER: Final = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
-#: Integers above are milliseconds, others seconds: 100 years in seconds (protocol.md §1.4).
-_SECONDS_LIMIT: Final = 3_153_600_000
-#: Texts of a reply that are not limited by a column; a hostile server cannot make us keep more of one.
-FREE_TEXT: Final = 1 << 20
+
+# -- exact writing ----------------------------------------------------------------------------------------------------
 
 
-def members(value: object) -> dict[str, Any]:
-    """The members of a JSON object by lower-case name; empty for anything else."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {str(name).lower(): member for name, member in value.items()}
-
-
-def read_int(value: object, default: int = 0, limit: int = exact.INT64_MAX) -> int:
-    """An integer from a number, a numeric string or a boolean; ``default`` when it is none or does not fit."""
-    if isinstance(value, str) and len(value) <= 40:
-        try:
-            value = int(value) if _INTEGER.fullmatch(value) else float(value)
-        except ValueError:
-            return default
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return default
-        value = int(value)
-    if isinstance(value, int):
-        return int(value) if -limit - 1 <= value <= limit else default
-    return default
-
-
-def read_float(value: object, default: float = 0.0) -> float:
-    """A finite float from a number or a numeric string."""
-    if isinstance(value, (int, float, str)) and not (isinstance(value, str) and len(value) > 400):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return default
-        if math.isfinite(number):
-            return number
-    return default
-
-
-def read_bool(value: object, default: bool | None = None) -> bool | None:
-    """A boolean from ``true``, a number or a word."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)):
-        return bool(value)
-    if isinstance(value, str):
-        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower(), default)
-    return default
-
-
-def read_text(value: object, limit: int = FREE_TEXT) -> str | None:
-    """Text, also from a number; None for null, objects and arrays. Lone surrogates and NUL are replaced."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return _number_text(value)
-    return exact.clean_text(value, limit) if isinstance(value, str) else None
-
-
-def _number_text(value: float) -> str:
-    try:
-        return str(value)
-    except ValueError:  # integers of more digits than int() converts to text
-        return ""
-
-
-def read_time(value: object) -> int:
-    """Unix milliseconds from ISO text, ``yyyy-MM-dd HH:mm:ss``, ``/Date(n)/`` or a number; 0 for "not set".
-
-    Text without a zone is taken as UTC: we log in with a recent ``Compile``, so the server writes UTC (§2.8).
-    """
-    if isinstance(value, str):
-        value = value.strip()
-        if value.startswith("/Date("):
-            value = value[6:].rstrip(")/")
-        if not _INTEGER.fullmatch(value):
-            return _read_date(value)
-    number = read_int(value)
-    if number <= 0:
-        return 0
-    return number if number > _SECONDS_LIMIT else number * 1000
-
-
-def _read_date(value: str) -> int:
-    if len(value) > 50:
-        return 0
-    value = re.sub(r"(\.\d{6})\d+", r"\1", value.removesuffix("UTC").strip()).replace("Z", "+00:00")
-    value = re.sub(r"\.(\d{1,5})(?!\d)", lambda match: "." + match[1].ljust(6, "0"), value)
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return 0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    if moment.year < 1971:
-        return 0
-    return int(moment.timestamp() * 1000)
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(min(milliseconds, exact.LAST_MOMENT_MS) / 1000, tz=timezone.utc)
 
 
 def write_time(milliseconds: int) -> str:
-    """UTC text with ``Z`` as pushed frames carry it; empty for "not set"."""
-    if milliseconds <= 0:
-        return ""
-    moment = datetime.fromtimestamp(min(milliseconds, 253_402_300_799_000) / 1000, tz=timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """UTC text with ``Z``, as a pushed frame has it; empty for "not set"."""
+    return _moment(milliseconds).strftime("%Y-%m-%dT%H:%M:%SZ") if milliseconds > 0 else ""
+
+
+def _reply_time(milliseconds: int) -> str:
+    return _moment(milliseconds).strftime("%Y-%m-%dT%H:%M:%S.%f0Z") if milliseconds > 0 else "0001-01-01 00:00:00"
+
+
+def local_text(milliseconds: int) -> str:
+    """``yyyy-MM-dd HH:mm:ss`` in this machine's time zone (§1.4)."""
+    return _moment(milliseconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+# -- members ----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec:
-    """How one member is read and written."""
+    """One member: how it is read, bound and written.
+
+    ``bind`` raises ``ValueError`` with the .NET type's name. ``reply`` writes for an answer where that differs.
+    An ``extra`` member is our own: a server leaves it out when it is not set.
+    """
 
     name: str
-    read: Callable[[Any], Any]
-    write: Callable[[Any], Any]
     key: str
-    camel: str
+    read: Callable[[Any], Any]
+    bind: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+    reply: Callable[[Any], Any]
+    extra: bool
 
 
 def camel(name: str) -> str:
@@ -148,67 +86,100 @@ def camel(name: str) -> str:
     return name[: run.end()].lower() + name[run.end() :] if run else name
 
 
-def member(name: str, default: T, read: Callable[[Any], T], write: Callable[[T], Any]) -> T:
-    """A dataclass field for the wire member ``name`` (PascalCase)."""
-    codec = Codec(name, read, write, name.lower(), camel(name))
+def member(
+    name: str,
+    default: T,
+    read: Callable[[Any], T],
+    write: Callable[[T], Any],
+    *,
+    bind: Callable[[Any], Any] | None = None,
+    reply: Callable[[T], Any] | None = None,
+    extra: bool = False,
+) -> T:
+    """A dataclass field for the wire member ``name`` (PascalCase). Without ``bind`` anything readable is taken."""
+    codec = Codec(name, name.lower(), read, bind or read, write, reply or write, extra)
     field: T = dataclasses.field(default=default, metadata={"codec": codec})
     return field
 
 
 def text(name: str, limit: int = FREE_TEXT) -> str | None:
-    """A text member, cut to ``limit``."""
+    """A text member of at most ``limit`` UTF-16 units."""
+
+    def clean(value: str | None) -> str | None:
+        return None if value is None else exact.clean_text(value, limit)
+
+    return member(name, None, lambda v: read_text(v, limit), clean, bind=lambda v: clean(bind_text(v)))
+
+
+def ident(name: str, read_limit: int = exact.NAME_LIMIT, *, extra: bool = False) -> str | None:
+    """An id: written with at most ``ID_LIMIT`` units. It is read whole, since a cut name is another's name."""
     return member(
-        name, None, lambda v: read_text(v, limit), lambda v: None if v is None else exact.clean_text(v, limit)
+        name,
+        None,
+        lambda v: read_text(v, read_limit),
+        lambda v: None if v is None else exact.clean_id(v),
+        bind=lambda v: read_text(bind_text(v), read_limit),
+        extra=extra,
     )
 
 
-def ident(name: str) -> str | None:
-    """An id of at most 50 characters."""
-    return member(
-        name, None, lambda v: read_text(v, exact.ID_LIMIT), lambda v: None if v is None else exact.clean_id(v)
-    )
+def label(name: str, limit: int) -> str:
+    """A text of a span; an empty one is left out."""
+    return member(name, "", lambda v: read_text(v, limit) or "", lambda v: exact.clean_text(v, limit) or None)
+
+
+def label_id(name: str) -> str:
+    """An id of a span, cut to ``ID_LIMIT``; an empty one is left out."""
+    return member(name, "", lambda v: read_text(v, exact.ID_LIMIT) or "", lambda v: exact.clean_id(v) or None)
 
 
 def version(name: str) -> str | None:
     """A version: written as dotted integers, whatever it is."""
-    return member(name, None, lambda v: read_text(v, 200), lambda v: None if v is None else exact.dotted_version(v))
+    limit = exact.NAME_LIMIT
+    return member(
+        name,
+        None,
+        lambda v: read_text(v, limit),
+        lambda v: None if v is None else exact.dotted_version(v),
+        bind=lambda v: read_text(bind_text(v), limit),
+    )
 
 
-def int32(name: str, default: int = 0) -> int:
+def integer(name: str, write: Callable[[object], int], limit: int = exact.INT64_MAX) -> int:
+    """An integer member that ``write`` brings within its bounds."""
+    return member(name, 0, lambda v: read_int(v, 0, limit), write, bind=lambda v: bind_int(v, limit))
+
+
+def int32(name: str) -> int:
     """An Int32 member."""
-    return member(name, default, lambda v: read_int(v, default, exact.INT32_MAX), exact.int32)
+    return integer(name, exact.int32, exact.INT32_MAX)
 
 
-def int64(name: str, default: int = 0) -> int:
+def int64(name: str) -> int:
     """An Int64 member."""
-    return member(name, default, lambda v: read_int(v, default), exact.int64)
+    return integer(name, exact.int64)
 
 
 def maybe_int32(name: str) -> int | None:
     """An Int32 member that is left out when it is not known."""
-
-    def read(value: Any) -> int | None:
-        return read_int(value, 0, exact.INT32_MAX) if isinstance(value, (int, float, str)) else None
-
-    return member(name, None, read, lambda v: None if v is None else exact.int32(v))
+    return _maybe(name, lambda v: read_int(v, 0, exact.INT32_MAX), exact.int32, lambda v: bind_int(v, exact.INT32_MAX))
 
 
 def maybe_int64(name: str) -> int | None:
     """An Int64 member that is left out when it is not known."""
-
-    def read(value: Any) -> int | None:
-        return read_int(value) if isinstance(value, (int, float, str)) else None
-
-    return member(name, None, read, lambda v: None if v is None else exact.int64(v))
+    return _maybe(name, read_int, exact.int64, lambda v: bind_int(v, exact.INT64_MAX))
 
 
 def maybe_double(name: str) -> float | None:
     """A Double member that is left out when it is not known."""
+    return _maybe(name, read_float, read_float, bind_double)
 
-    def read(value: Any) -> float | None:
-        return read_float(value) if isinstance(value, (int, float, str)) else None
 
-    return member(name, None, read, lambda v: None if v is None else read_float(v))
+def _maybe(name: str, read: Callable[[Any], T], write: Callable[[Any], Any], bind: Callable[[Any], T]) -> T | None:
+    def read_known(value: Any) -> T | None:
+        return read(value) if isinstance(value, (int, float, str)) else None
+
+    return member(name, None, read_known, lambda v: None if v is None else write(v), bind=bind)
 
 
 def maybe_bool(name: str) -> bool | None:
@@ -217,9 +188,23 @@ def maybe_bool(name: str) -> bool | None:
     return flag
 
 
+def millis(name: str) -> int:
+    """A moment as an Int64 of Unix milliseconds. Tolerant reading also takes seconds and text."""
+    return member(name, 0, read_time, exact.millis, bind=lambda v: bind_int(v, exact.INT64_MAX))
+
+
 def time(name: str) -> int:
-    """A DateTime member, in Unix milliseconds; 0 = not set."""
-    return member(name, 0, read_time, write_time)
+    """A DateTime member as Unix milliseconds; 0 means "not set"."""
+    return member(name, 0, read_time, write_time, reply=_reply_time)
+
+
+def local_time(name: str) -> int | None:
+    """A DateTime member that each side writes in its own time zone; Unix milliseconds here."""
+
+    def read(value: Any) -> int | None:
+        return read_time(value, local=True) or None
+
+    return member(name, None, read, lambda v: local_text(v) if v else None)
 
 
 def texts(name: str) -> tuple[str, ...] | None:
@@ -234,51 +219,122 @@ def texts(name: str) -> tuple[str, ...] | None:
 
 
 def objects(name: str, kind: type[M]) -> tuple[M, ...] | None:
-    """An array of messages, or null; what is no object in it is skipped."""
+    """An array of messages, or null. Items that are not objects are skipped."""
 
     def read(value: Any) -> tuple[M, ...] | None:
         return kind.list_from_wire(value) if isinstance(value, list) else None
 
-    array: tuple[M, ...] | None = member(name, None, read, lambda v: None if v is None else v)
+    array: tuple[M, ...] | None = member(name, None, read, lambda v: v)
     return array
+
+
+def nested(name: str, kind: type[M]) -> M | None:
+    """A message inside a message, or null."""
+
+    def read(value: Any) -> M | None:
+        return kind.from_wire(value) if isinstance(value, Mapping) else None
+
+    inner: M | None = member(name, None, read, lambda v: v)
+    return inner
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+Table = tuple[tuple[str, Codec], ...]
+_TABLES: dict[type[Message], Table] = {}
+
+
+def _table(kind: type[Message]) -> Table:
+    """(attribute, codec) of each member, in the order of the wire."""
+    table = _TABLES.get(kind)
+    if table is None:
+        described = dataclasses.fields(kind)  # type: ignore[arg-type]  # each subclass is a dataclass
+        table = _TABLES[kind] = tuple((field.name, field.metadata["codec"]) for field in described)
+    return table
 
 
 class Message:
     """Base of all messages: frozen slotted dataclasses whose fields come from the functions above."""
 
     __slots__ = ()
-    #: Whether null members are written: servers do, clients leave them out.
-    _nulls: ClassVar[bool] = False
-    #: Whether members are written in camelCase.
-    _camel: ClassVar[bool] = False
 
     @classmethod
     def from_wire(cls, value: object) -> Self:
-        """Read ``value``, a parsed JSON object. Never raises: what cannot be read has its default."""
+        """Read ``value``, a parsed JSON object. Never raises: a member that cannot be read keeps its default."""
         found = members(value)
         arguments: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # each subclass is a dataclass
-            codec: Codec = field.metadata["codec"]
+        for attribute, codec in _table(cls):
             if codec.key in found:
-                arguments[field.name] = codec.read(found[codec.key])
+                arguments[attribute] = codec.read(found[codec.key])
         return cls(**arguments)
 
     @classmethod
     def list_from_wire(cls, value: object) -> tuple[Self, ...]:
-        """Read an array of messages; anything but an object in it is skipped."""
+        """Read an array of messages. Items that are not objects are skipped."""
         if not isinstance(value, list):
             return ()
         return tuple(cls.from_wire(item) for item in value if isinstance(item, Mapping))
 
-    def to_wire(self, *, camel: bool | None = None) -> dict[str, Any]:
-        """A JSON object. ``camel`` overrides the case of the member names."""
-        camel = self._camel if camel is None else camel
+    @classmethod
+    def bind(cls, body: bytes, parameter: str) -> Self:
+        """Read a request body as a StarServer binds it to its parameter of that name (§1.4).
+
+        Raises:
+            BindError: malformed JSON, or a member of the wrong type: null or a float for an integer, and so on.
+        """
+        value = bind_json(body, parameter)
+        if not isinstance(value, dict):
+            raise not_convertible(parameter, "the model")
+        table = {codec.key: (attribute, codec) for attribute, codec in _table(cls)}
+        arguments: dict[str, Any] = {}
+        for name, item in value.items():
+            known = table.get(name.lower())
+            if known is None:
+                continue
+            attribute, codec = known
+            try:
+                arguments[attribute] = codec.bind(item)
+            except ValueError as error:
+                raise not_convertible(parameter, str(error), f"$.{name}") from None
+        return cls(**arguments)
+
+    def to_wire(self) -> dict[str, Any]:
+        """What a client sends: PascalCase, null members left out."""
+        return write(type(self), self)
+
+    def to_reply(self) -> dict[str, Any]:
+        """What a server answers: camelCase, null members written."""
         written: dict[str, Any] = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each subclass is a dataclass
-            codec: Codec = field.metadata["codec"]
-            value = codec.write(getattr(self, field.name))
+        for attribute, codec in _table(type(self)):
+            value = getattr(self, attribute)
+            if codec.extra and value is None:
+                continue
+            value = codec.reply(value)
             if isinstance(value, tuple):
-                value = [item.to_wire(camel=camel) for item in value]
-            if value is not None or self._nulls:
-                written[codec.camel if camel else codec.name] = value
+                value = [item.to_reply() for item in value]
+            written[camel(codec.name)] = value.to_reply() if isinstance(value, Message) else value
         return written
+
+    def to_frame(self) -> dict[str, Any]:
+        """What a server pushes: PascalCase, null members written."""
+        return {codec.name: codec.write(getattr(self, attribute)) for attribute, codec in _table(type(self))}
+
+
+def write(kind: type[Message], source: object, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``source`` as a client sends a ``kind``: any object whose attributes have the names of the table.
+
+    The attributes ``without`` are left out.
+    """
+    written: dict[str, Any] = {}
+    for attribute, codec in _table(kind):
+        if attribute in without:
+            continue
+        value = codec.write(getattr(source, attribute))
+        if isinstance(value, tuple):
+            value = [item.to_wire() for item in value]
+        elif isinstance(value, Message):
+            value = value.to_wire()
+        if value is not None:
+            written[codec.name] = value
+    return written

@@ -1,7 +1,6 @@
-"""Typed messages of the App, Config and OAuth APIs (protocol.md §2, §6, §7). Traces are in ``traces.py``.
+"""Every message of the platform, one table each (protocol.md §2, §3, §6, §7).
 
-Requests are written in PascalCase without nulls, replies in camelCase with nulls, as the platform's own sides do.
-Every message has ``from_wire`` (tolerant, never raises) and ``to_wire`` (exact), so both sides use the same ones.
+The agent writes the requests and reads the replies; the embedded server does the reverse with the same tables.
 """
 
 from __future__ import annotations
@@ -9,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any
 
-from stardust_auto.wire import fields
+from stardust_auto.wire import fields, reading, text
 from stardust_auto.wire.fields import Message
 from stardust_auto.wire.text import NAME_LIMIT, TAG_LIMIT
+
+_TOKEN_LIMIT = 1 << 14
+
+# -- login, ping, logout (§2) -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,41 +24,33 @@ class LoginRequest(Message):
     """POST /App/Login (§2.2). ``secret`` is a salted proof; times are Unix milliseconds."""
 
     app_id: str | None = fields.ident("AppId")
+    code: str | None = fields.ident("Code")
     secret: str | None = fields.text("Secret", NAME_LIMIT)
     app_name: str | None = fields.text("AppName", 50)
     client_id: str | None = fields.ident("ClientId")
     version: str | None = fields.version("Version")
     compile: int = fields.int64("Compile")
     ip: str | None = fields.text("IP", NAME_LIMIT)
-    macs: str | None = fields.text("Macs", NAME_LIMIT)
-    uuid: str | None = fields.text("UUID", NAME_LIMIT)
     time: int = fields.int64("Time")
     node_code: str | None = fields.ident("NodeCode")
-    project: str | None = fields.ident("Project")
+
+    @property
+    def application(self) -> str:
+        """The application: ``AppId`` and ``Code`` are one property of a StarServer (§2.2)."""
+        return (self.app_id or self.code or "").strip()
 
     def __repr__(self) -> str:
         return f"LoginRequest(app_id={self.app_id!r}, client_id={self.client_id!r})"
-
-    @classmethod
-    def from_wire(cls, value: object) -> LoginRequest:
-        """Read a login; ``Code`` and ``AppId`` are one property, the one that is set counts."""
-        found = fields.members(value)
-        if not found.get("appid") and found.get("code"):
-            value = {**found, "appid": found["code"]}
-        return super(LoginRequest, cls).from_wire(value)
 
 
 @dataclass(frozen=True, slots=True)
 class LoginReply(Message):
     """``data`` of a login. ``code`` and ``secret`` are set when the server issues credentials; ``token`` may be null."""
 
-    _nulls: ClassVar[bool] = True
-    _camel: ClassVar[bool] = True
-
     code: str | None = fields.text("Code", NAME_LIMIT)
     secret: str | None = fields.text("Secret", NAME_LIMIT)
     name: str | None = fields.text("Name", NAME_LIMIT)
-    token: str | None = fields.text("Token", 1 << 14)
+    token: str | None = fields.text("Token", _TOKEN_LIMIT)
     expire: int = fields.int32("Expire")
     time: int = fields.int64("Time")
     server_time: int = fields.int64("ServerTime")
@@ -66,13 +61,13 @@ class LoginReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class AppInfo(Message):
-    """Body of /App/Ping: the process and its metrics (§2.5). What is not known is left out.
+    """Body of /App/Ping: the process and its metrics (§2.5). Unknown members are left out.
 
-    ``processor_time`` ms of CPU; ``cpu_usage`` 1.0 = one core busy; ``working_set`` and ``heap_size`` bytes;
-    ``gc_count`` collections since the last sample; ``start_time`` local time text.
+    ``processor_time`` is ms of CPU; ``cpu_usage`` 1.0 is one busy core; ``working_set`` and ``heap_size`` are bytes;
+    ``gc_count`` counts collections since the last sample; ``start_time`` is Unix milliseconds.
     """
 
-    id: int = fields.int32("Id")
+    id: int | None = fields.maybe_int32("Id")
     name: str | None = fields.text("Name", 50)
     version: str | None = fields.version("Version")
     app_name: str | None = fields.text("AppName", 50)
@@ -80,7 +75,7 @@ class AppInfo(Message):
     user_name: str | None = fields.text("UserName", 50)
     machine_name: str | None = fields.text("MachineName", 50)
     ip: str | None = fields.text("IP", NAME_LIMIT)
-    start_time: str | None = fields.text("StartTime", 50)
+    start_time: int | None = fields.local_time("StartTime")
     processor_time: int | None = fields.maybe_int64("ProcessorTime")
     cpu_usage: float | None = fields.maybe_double("CpuUsage")
     working_set: int | None = fields.maybe_int64("WorkingSet")
@@ -98,6 +93,9 @@ class AppInfo(Message):
     time: int = fields.int64("Time")
 
 
+# -- commands and events (§2.7, §2.8) ---------------------------------------------------------------------------------
+
+
 class CommandStatus(IntEnum):
     """State of a command as the server counts it (§2.7)."""
 
@@ -110,12 +108,10 @@ class CommandStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command(Message):
-    """A command for this application, from a Ping reply or pushed (§2.8). Times in Unix milliseconds, 0 = not set.
+    """A command for this application, from a Ping reply or pushed (§2.8). Times are Unix milliseconds, 0 means "not set".
 
     ``trace_id`` is a whole traceparent.
     """
-
-    _nulls: ClassVar[bool] = True
 
     id: int = fields.int64("Id")
     command: str | None = fields.text("Command", NAME_LIMIT)
@@ -136,8 +132,8 @@ class CommandReply(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class SendCommandRequest(Message):
-    """POST /App/SendCommand: ``code`` is ``app`` or ``app@clientId``; the times are seconds from now."""
+class CommandRequest(Message):
+    """POST /App/SendCommand. ``code`` is ``app`` or ``app@clientId``; the times are seconds from now."""
 
     code: str | None = fields.text("Code", NAME_LIMIT)
     command: str | None = fields.text("Command", NAME_LIMIT)
@@ -149,15 +145,12 @@ class SendCommandRequest(Message):
 
 @dataclass(frozen=True, slots=True)
 class PingReply(Message):
-    """``data`` of a Ping: ``period`` in seconds, a new ``token`` when the old one ends within ten minutes."""
-
-    _nulls: ClassVar[bool] = True
-    _camel: ClassVar[bool] = True
+    """``data`` of a Ping. ``period`` is in seconds; a new ``token`` comes when the old one ends within ten minutes."""
 
     time: int = fields.int64("Time")
     server_time: int = fields.int64("ServerTime")
     period: int = fields.int32("Period")
-    token: str | None = fields.text("Token", 1 << 14)
+    token: str | None = fields.text("Token", _TOKEN_LIMIT)
     new_server: str | None = fields.text("NewServer", NAME_LIMIT)
     commands: tuple[Command, ...] | None = fields.objects("Commands", Command)
 
@@ -169,10 +162,108 @@ class PingReply(Message):
 class Event(Message):
     """One entry of POST /App/PostEvents; ``type`` is info, alert or error."""
 
-    time: int = fields.int64("Time")
+    time: int = fields.millis("Time")
     type: str | None = fields.text("Type", 50)
     name: str | None = fields.text("Name", NAME_LIMIT)
     remark: str | None = fields.text("Remark", TAG_LIMIT)
+
+
+# -- traces (§3) ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Message):
+    """One span: no name, no cost (§3.1). Times are Unix milliseconds."""
+
+    id: str = fields.label_id("Id")
+    parent_id: str = fields.label_id("ParentId")
+    trace_id: str = fields.label_id("TraceId")
+    start_time: int = fields.millis("StartTime")
+    end_time: int = fields.millis("EndTime")
+    value: int = fields.int64("Value")
+    tag: str = fields.label("Tag", TAG_LIMIT)
+    flag: int = fields.integer("TraceFlag", lambda v: text.integer(v, 0, 255), text.INT32_MAX)
+    error: str = fields.label("Error", TAG_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Builder(Message):
+    """The aggregate of one operation in one period. ``cost`` is the sum in ms; ``min_cost`` -1 means "nothing counted"."""
+
+    name: str = fields.label("Name", NAME_LIMIT)
+    start_time: int = fields.millis("StartTime")
+    end_time: int = fields.millis("EndTime")
+    total: int = fields.integer("Total", text.count, text.INT32_MAX)
+    errors: int = fields.integer("Errors", text.count, text.INT32_MAX)
+    cost: int = fields.integer("Cost", text.amount)
+    max_cost: int = fields.integer("MaxCost", text.count, text.INT32_MAX)
+    min_cost: int = fields.integer("MinCost", lambda v: text.integer(v, -1, text.INT32_MAX), text.INT32_MAX)
+    value: int = fields.int64("Value")
+    samples: tuple[Sample, ...] | None = fields.objects("Samples", Sample)
+    error_samples: tuple[Sample, ...] | None = fields.objects("ErrorSamples", Sample)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceReport(Message):
+    """Body of /Trace/Report and, as gzip, of /Trace/ReportRaw.
+
+    ``batch_id`` is an extra member: a StarServer ignores it, the embedded server recognises a repeated batch by it.
+    """
+
+    app_id: str | None = fields.ident("AppId")
+    app_name: str | None = fields.text("AppName", 50)
+    client_id: str | None = fields.ident("ClientId")
+    version: str | None = fields.version("Version")
+    batch_id: str | None = fields.ident("BatchId", extra=True)
+    info: AppInfo | None = fields.nested("Info", AppInfo)  # noqa: RUF009 - a dataclass field
+    builders: tuple[Builder, ...] | None = fields.objects("Builders", Builder)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceReply(Message):
+    """``data`` of a report. ``period`` is in seconds, ``timeout`` in ms; ``excludes`` replaces the list, also when null.
+
+    ``batch_id`` echoes the batch. Only a server that stores each batch once writes it.
+    """
+
+    period: int = fields.int32("Period")
+    max_samples: int = fields.int32("MaxSamples")
+    max_errors: int = fields.int32("MaxErrors")
+    timeout: int = fields.int32("Timeout")
+    max_tag_length: int = fields.int32("MaxTagLength")
+    request_tag_length: int = fields.int32("RequestTagLength")
+    enable_meter: bool | None = fields.maybe_bool("EnableMeter")
+    excludes: tuple[str, ...] | None = fields.texts("Excludes")
+    batch_id: str | None = fields.ident("BatchId", extra=True)
+
+
+def write_builder(builder: object, shift: int = 0) -> dict[str, Any]:
+    """A builder without its samples, as a JSON object that a strict reader takes.
+
+    ``builder`` has the attributes of :class:`Builder`. A builder whose ``Name`` is empty must not be sent.
+    ``shift`` ms are added to all times: the difference between the server's clock and this machine's.
+    """
+    written = fields.write(Builder, builder, without=("samples", "error_samples"))
+    start = written["StartTime"] = text.millis(written["StartTime"] + shift)
+    written["EndTime"] = max(start, text.millis(written["EndTime"] + shift))
+    written["Name"] = written.get("Name", "").strip()
+    return written
+
+
+def write_sample(sample: object, shift: int = 0) -> dict[str, Any]:
+    """A sample as a JSON object; ``sample`` has the attributes of :class:`Sample`.
+
+    A span is never its own parent, since such a trace has no root (§3.4). The server stores the duration as an Int32.
+    """
+    written = fields.write(Sample, sample)
+    start = written["StartTime"] = text.millis(written["StartTime"] + shift)
+    written["EndTime"] = min(max(start, text.millis(written["EndTime"] + shift)), start + text.INT32_MAX)
+    if written.get("ParentId") == written.get("Id"):
+        written.pop("ParentId", None)
+    return written
+
+
+# -- settings (§6) ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +285,21 @@ class ConfigRequest(Message):
 def _read_map(value: Any) -> dict[str, str | None] | None:
     if not isinstance(value, Mapping):
         return None
-    return {str(key): fields.read_text(item) for key, item in value.items() if not isinstance(item, (list, dict))}
+    return {str(key): reading.read_text(item) for key, item in value.items() if not isinstance(item, (list, dict))}
 
 
 def _write_map(value: Mapping[str, str | None] | None) -> dict[str, str | None] | None:
     if value is None:
         return None
-    return {fields.read_text(key) or "": fields.read_text(item) for key, item in value.items()}
+    return {reading.read_text(key) or "": reading.read_text(item) for key, item in value.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigReply(Message):
-    """``data`` of /Config/GetAll. ``configs`` None = unchanged; ``{}`` = the application has no settings at all.
+    """``data`` of /Config/GetAll. ``configs`` ``None`` means unchanged; ``{}`` that the application has no settings.
 
     ``next_publish`` is the server's local time as text, empty when nothing is scheduled. Keys keep their case.
     """
-
-    _nulls: ClassVar[bool] = True
-    _camel: ClassVar[bool] = True
 
     version: int = fields.int32("Version")
     scope: str | None = fields.text("Scope", NAME_LIMIT)
@@ -226,6 +314,9 @@ class ConfigReply(Message):
         return f"ConfigReply(version={self.version}, scope={self.scope!r}, keys={size})"
 
 
+# -- services (§7) ----------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceRegistration(Message):
     """POST /App/RegisterService and /App/UnregisterService (§7). ``address`` is a comma list of URLs."""
@@ -234,8 +325,8 @@ class ServiceRegistration(Message):
     client_id: str | None = fields.ident("ClientId")
     ip: str | None = fields.text("IP", NAME_LIMIT)
     version: str | None = fields.version("Version")
-    address: str | None = fields.text("Address", NAME_LIMIT)
-    external_address: str | None = fields.text("ExternalAddress", NAME_LIMIT)
+    address: str | None = fields.text("Address", TAG_LIMIT)
+    external_address: str | None = fields.text("ExternalAddress", TAG_LIMIT)
     health: str | None = fields.text("Health", NAME_LIMIT)
     tag: str | None = fields.text("Tag", NAME_LIMIT)
 
@@ -254,9 +345,6 @@ class ServiceQuery(Message):
 class ServiceInstance(Message):
     """One provider of a service (§7). ``create_time`` and ``update_time`` are the server's local time as text."""
 
-    _nulls: ClassVar[bool] = True
-    _camel: ClassVar[bool] = True
-
     service_name: str | None = fields.text("ServiceName", NAME_LIMIT)
     display_name: str | None = fields.text("DisplayName", NAME_LIMIT)
     client: str | None = fields.text("Client", NAME_LIMIT)
@@ -270,16 +358,31 @@ class ServiceInstance(Message):
     update_time: str | None = fields.text("UpdateTime", 50)
 
 
+# -- OAuth (§2.10) ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthRequest(Message):
+    """POST /OAuth/Token; ``grant_type`` is ``password`` or ``refresh_token``."""
+
+    grant_type: str | None = fields.text("grant_type", 50)
+    username: str | None = fields.ident("username")
+    password: str | None = fields.text("password", NAME_LIMIT)
+    client_id: str | None = fields.ident("clientId", text.ID_LIMIT)
+    refresh_token: str | None = fields.text("refresh_token", _TOKEN_LIMIT)
+
+    def __repr__(self) -> str:
+        return f"OAuthRequest(grant_type={self.grant_type!r}, username={self.username!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class OAuthToken(Message):
     """``data`` of /OAuth/Token (§2.10); ``expire_in`` in seconds."""
 
-    _nulls: ClassVar[bool] = True
-
-    access_token: str | None = fields.text("access_token", 1 << 14)
+    access_token: str | None = fields.text("access_token", _TOKEN_LIMIT)
     token_type: str | None = fields.text("token_type", 50)
     expire_in: int = fields.int32("expire_in")
-    refresh_token: str | None = fields.text("refresh_token", 1 << 14)
+    refresh_token: str | None = fields.text("refresh_token", _TOKEN_LIMIT)
     scope: str | None = fields.text("scope", NAME_LIMIT)
 
     def __repr__(self) -> str:

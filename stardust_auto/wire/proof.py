@@ -1,4 +1,4 @@
-"""Secrets on the wire: sent only as a salted hash (protocol.md §2.3)."""
+"""The proof of a secret: a login carries a salted hash, never the secret (protocol.md §2.3)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import hmac
 import re
 from typing import Final
 
-_HASHED: Final = re.compile(r"\$md5\$(\d{1,18})\$([0-9A-F]{32})")
+_HASHED: Final = re.compile(r"\$md5\$(\d{1,18})\$([0-9A-F]{32})", re.ASCII)
+#: A server takes a proof whose salt is at most this far from its own clock, in seconds.
+SALT_SECONDS: Final = 600
+
+
+def md5_hex(text: str) -> str:
+    """32 upper-case hex digits of the UTF-8 bytes; what a server keeps of a secret."""
+    return hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest().upper()
 
 
 def salted_md5(secret: str, salt: int) -> str:
     """The proof of ``secret`` for a login at ``salt`` (Unix seconds of the *server's* clock)."""
-    return f"$md5${salt}${_md5(_md5(secret) + str(salt))}"
+    return f"$md5${salt}${md5_hex(md5_hex(secret) + str(salt))}"
 
 
-def verify_salted(proof: str, secret: str, now: float, tolerance: float = 600) -> bool:
-    """Whether ``proof`` was made from ``secret`` at most ``tolerance`` seconds from ``now``; compared in constant time.
+def proves(given: str, stored_md5: str, now: float, tolerance: float = SALT_SECONDS) -> bool:
+    """Whether ``given``, a proof or the secret itself, belongs to the secret of ``stored_md5``; in constant time.
 
-    For servers. A plain ``proof`` is taken too, as the protocol allows (protocol.md §2.3).
+    The hash of a proof is compared in upper case only, as a StarServer compares it.
     """
-    match = _HASHED.fullmatch(proof)
+    if not given.startswith("$"):
+        return hmac.compare_digest(md5_hex(given), stored_md5)
+    match = _HASHED.fullmatch(given)
     if match is None:
-        return hmac.compare_digest(_utf8(proof), _utf8(secret))
-    salt = int(match[1])
-    return abs(now - salt) <= tolerance and hmac.compare_digest(match[2], _md5(_md5(secret) + str(salt)))
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(_utf8(text), usedforsecurity=False).hexdigest().upper()
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+        return False
+    same = hmac.compare_digest(match[2], md5_hex(stored_md5 + match[1]))
+    return abs(now - int(match[1])) <= tolerance and same

@@ -1,6 +1,6 @@
-"""Exact writing: nothing leaves that the server would drop in silence or cut in the middle (protocol.md §12.2).
+"""Exact values: a StarServer drops or cuts nothing that these functions return (protocol.md §12.2).
 
-Limits are counted as the platform counts them, in UTF-16 units: a character outside the basic plane counts twice.
+Limits count UTF-16 units, as the platform does: a character outside the basic plane counts twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ TAG_LIMIT: Final = 2000
 
 INT32_MAX: Final = 2**31 - 1
 INT64_MAX: Final = 2**63 - 1
+#: The last moment that a .NET ``DateTime`` can hold, in Unix milliseconds.
+LAST_MOMENT_MS: Final = 253_402_300_799_999
 _BROKEN: Final = re.compile("[\x00\ud800-\udfff]")
 _DOTTED: Final = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,3}", re.ASCII)
 
@@ -31,7 +33,7 @@ def clean_text(value: object, limit: int) -> str:
     if value.isascii():
         return value.replace("\0", " ") if "\0" in value else value
     if _BROKEN.search(value):
-        # Two lone surrogates that belong together are one character; the others become U+FFFD.
+        # A pair of surrogates is one character. Each lone one becomes U+FFFD.
         value = value.replace("\0", " ").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return cut_utf16(value, limit)
 
@@ -51,7 +53,7 @@ def clean_id(value: object) -> str:
 
 
 def integer(value: object, low: int, high: int) -> int:
-    """``value`` as an integer within ``low`` and ``high``: floats are cut, what is no number is 0. Never raises."""
+    """``value`` as an integer within ``low`` and ``high``; a fraction is cut, anything but a number is 0. Never raises."""
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         number = int(value)
     else:
@@ -79,11 +81,16 @@ def amount(value: object) -> int:
     return integer(value, 0, INT64_MAX)
 
 
+def millis(value: object) -> int:
+    """``value`` as Unix milliseconds that a .NET ``DateTime`` can hold."""
+    return integer(value, 0, LAST_MOMENT_MS)
+
+
 def dotted_version(value: object) -> str:
     """Two to four dotted integers, whatever an application calls its version.
 
-    The server runs what we send through .NET's ``Version``; anything else makes **every** ping ``code`` 500 (§12.5).
-    ``v1.2.3-rc1`` gives ``1.2.3``, ``7`` gives ``7.0``, no number at all gives ``0.0.0``.
+    A StarServer parses it with .NET's ``Version`` and answers **every** ping with ``code`` 500 if that fails (§12.5).
+    ``v1.2.3-rc1`` gives ``1.2.3``, ``7`` gives ``7.0``, a text without a number gives ``0.0.0``.
     """
     match = _DOTTED.search(clean_text(value, NAME_LIMIT)) if value is not None else None
     if match is None:
@@ -97,5 +104,5 @@ def _as_text(value: object) -> str:
         return ""
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything, and a report must not fail for it
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything; a report must not fail for it
         return f"<{type(value).__name__}>"

@@ -457,7 +457,6 @@ def test_duck_typed_builders_with_odd_values(source: Source) -> None:
     assert written["Name"] == "\ufffd" * 200
     assert written["Samples"][0] == {
         "Id": "i" * 50,
-        "TraceId": "",
         "StartTime": 1,
         "EndTime": 1,
         "Value": 0,
@@ -465,3 +464,15 @@ def test_duck_typed_builders_with_odd_values(source: Source) -> None:
         "TraceFlag": 255,
         "Error": " ",
     }
+
+
+def test_the_policy_of_a_hostile_server_is_bounded(source: Source) -> None:
+    session = StubSession()
+    hostile = {"period": 10**9, "maxSamples": 10**9, "maxErrors": -5, "maxTagLength": 10**9, "excludes": None}
+    session.outcomes = [hostile]
+    reporter = source.reporter(session)
+    source.ready = [builder()]
+    assert reporter.flush()
+    policy = source.policies[0]
+    assert (policy.period, policy.max_samples, policy.max_errors, policy.max_tag_length) == (3600, 1000, None, 2000)
+    assert policy.excludes == ()  # null replaces the list, too (protocol.md §3.1)

@@ -14,8 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stardust_auto.server import EmbeddedServer
-from stardust_auto.server.replies import CallError
-from stardust_auto.server.store.apps import md5_hex, secret_matches
+from stardust_auto.server.errors import CallError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,16 +27,6 @@ def salted(secret: str, salt: int) -> str:
         return hashlib.md5(text.encode()).hexdigest().upper()
 
     return f"$md5${salt}${md5(md5(secret) + str(salt))}"
-
-
-def test_salted_secret_of_the_protocol_notes() -> None:  # protocol.md §2.3
-    given = "$md5$1700000000$7D32554C46DE7AC200AC600D1210B958"
-    assert salted("abc123", 1_700_000_000) == given
-    assert secret_matches(given, md5_hex("abc123"), 1_700_000_000 + 600, 600)
-    assert not secret_matches(given, md5_hex("abc123"), 1_700_000_000 + 601, 600)
-    assert not secret_matches(given, md5_hex("abc124"), 1_700_000_000, 600)
-    for broken in ("$", "$md5$", "$md5$x$y", "$sha1$1$2", "$md5$1700000000$é", "$md5$" + "9" * 400 + "$x"):
-        assert not secret_matches(broken, md5_hex("abc123"), 1_700_000_000, 600)
 
 
 def test_a_new_application_is_issued_a_secret_once(platform: Platform, clock: Clock) -> None:

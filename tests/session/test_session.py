@@ -22,7 +22,7 @@ from stardust_auto.session.account import Account
 from stardust_auto.session.connection import Connection
 from stardust_auto.session.session import Session
 from stardust_auto.transport.servers import ServerList
-from stardust_auto.wire.proof import verify_salted
+from stardust_auto.wire.proof import md5_hex, proves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def test_login_then_ping_at_once(server: FaultyServer, new_session: NewSession) 
     server.wait_for("app/postevents")
     assert [call.path for call in server.calls[:2]] == ["app/login", "app/ping"]
     login, ping = server.calls[0], server.calls[1]
-    assert verify_salted(login.body["Secret"], "plain-secret", time.time())
+    assert proves(login.body["Secret"], md5_hex("plain-secret"), time.time())
     assert login.body["Secret"].startswith("$md5$")
     assert (login.body["AppId"], login.body["AppName"], login.body["Version"]) == ("demo", "Demo", "1.2")
     assert login.body["Compile"] >= 1_735_689_600_000  # §2.8: so that times of commands are UTC
@@ -97,7 +97,7 @@ def test_issued_credentials_are_kept_and_used_at_the_next_start(
     second = new_session(server.url, secret="configured")
     second.start()
     server.wait_for("app/login", 2)
-    assert verify_salted(server.of("app/login")[1].body["Secret"], server.secret, time.time())
+    assert proves(server.of("app/login")[1].body["Secret"], md5_hex(server.secret), time.time())
 
 
 def test_refused_kept_credentials_give_way_to_the_configured_ones(
@@ -109,7 +109,7 @@ def test_refused_kept_credentials_give_way_to_the_configured_ones(
     first.stop()
 
     def strict(handler: Handler) -> None:
-        if verify_salted(handler.call_body["Secret"], "configured", time.time()):
+        if proves(handler.call_body["Secret"], md5_hex("configured"), time.time()):
             handler.reply({"code": None, "secret": None, "name": "demo", "token": server.token, "serverTime": 0})
         else:
             handler.reply(None, 403, "wrong secret")
@@ -137,7 +137,7 @@ def test_an_application_that_is_disabled_for_a_while_keeps_its_secret(
         assert server.secret in saved.read_text()
     del server.answers["app/login"]
     new_session(server.url).call("App/Ping", {})
-    assert verify_salted(server.of("app/login")[-1].body["Secret"], server.secret, time.time())
+    assert proves(server.of("app/login")[-1].body["Secret"], md5_hex(server.secret), time.time())
 
 
 @pytest.mark.parametrize("spoil", ["not json", "wide rights", "link", "other key", "folder missing"])
@@ -164,7 +164,7 @@ def test_spoilt_credential_files_are_ignored(
     second = new_session(server.url, secret="configured")
     second.start()
     server.wait_for("app/login", 2)
-    assert verify_salted(server.of("app/login")[1].body["Secret"], "configured", time.time())
+    assert proves(server.of("app/login")[1].body["Secret"], md5_hex("configured"), time.time())
 
 
 def test_a_cache_folder_that_cannot_be_written(
@@ -198,7 +198,7 @@ def test_the_salt_follows_the_servers_clock(tmp_path: Path) -> None:
     with FaultyServer() as server:
 
         def strict(handler: Handler) -> None:
-            if verify_salted(handler.call_body["Secret"], "s3cret", time.time()):
+            if proves(handler.call_body["Secret"], md5_hex("s3cret"), time.time()):
                 server.default(handler)
             else:
                 handler.reply(None, 403, "wrong secret")

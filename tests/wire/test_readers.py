@@ -11,21 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError
-from stardust_auto.wire import messages, traces
+from stardust_auto.wire import messages
 from stardust_auto.wire.envelope import problem_text, read_envelope
-from stardust_auto.wire.fields import Message, members, read_bool, read_float, read_int, read_text, read_time
-from stardust_auto.wire.messages import ConfigReply, LoginReply, LoginRequest, PingReply
-from stardust_auto.wire.traces import TraceReply
+from stardust_auto.wire.fields import Message
+from stardust_auto.wire.messages import ConfigReply, LoginReply, LoginRequest, PingReply, TraceReply
+from stardust_auto.wire.reading import members, read_bool, read_float, read_int, read_text, read_time
 
 MESSAGES = [
     kind
-    for module in (messages, traces)
-    for kind in vars(module).values()
+    for kind in vars(messages).values()
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 ]
-NAMES = sorted(
-    {name for kind in MESSAGES for name in kind().to_wire(camel=True)} | {"code", "data", "message", "Status"}
-)
+NAMES = sorted({name for kind in MESSAGES for name in kind().to_reply()} | {"code", "data", "message", "Status"})
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -47,7 +44,8 @@ json_values = st.recursive(
 @given(value=json_values)
 def test_any_json_gives_a_message(kind: type[Message], value: Any) -> None:
     message = kind.from_wire(value)
-    json.dumps(message.to_wire(), ensure_ascii=False, allow_nan=False).encode()
+    for written in (message.to_wire(), message.to_reply()):
+        json.dumps(written, ensure_ascii=False, allow_nan=False).encode()
     assert kind.from_wire(message.to_wire()) == kind.from_wire(kind.from_wire(message.to_wire()).to_wire())
     kind.list_from_wire(value)
 
@@ -116,7 +114,7 @@ def test_any_case_null_unknown_and_numbers_as_strings() -> None:
     assert (reply.server_time, reply.period, reply.token, len(reply.commands or ())) == (1785600000456, 7, None, 1)
     assert LoginReply.from_wire({"Token": "t", "expire": None}).token == "t"
     assert TraceReply.from_wire({"period": 1e300, "maxSamples": True}).period == 0
-    assert LoginRequest.from_wire({"Code": "x", "AppId": None}).app_id == "x"  # §2.2, §12.1 row 3
+    assert LoginRequest.from_wire({"Code": "x", "AppId": None}).application == "x"  # §2.2, §12.1 row 3
     assert members([1]) == {}
 
 

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from stardust_auto.server.errors import CallError, ProblemError
-from stardust_auto.server.reading import bind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stardust_auto.server.reading import FieldKind
     from stardust_auto.server.services import Services
     from stardust_auto.server.store.apps import App
     from stardust_auto.server.tokens import Identity
+    from stardust_auto.wire.fields import Message
+
+    M = TypeVar("M", bound="Message")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose token a call carries."""
+    """The application and instance whose token a call carries."""
 
     app: App
     identity: Identity
 
     @property
     def client_id(self) -> str:
-        """The instance: `jti` of the token, whatever a body says (protocol.md §2.1)."""
+        """The instance: ``jti`` of the token, whatever a body says (protocol.md §2.1)."""
         return self.identity.client_id
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Method, query (names in lower case), headers, body, and the address of the socket (no header is trusted)."""
+    """Method, query (names in lower case), headers, body, and the address of the socket. No header is trusted for the address."""
 
     services: Services
     method: str
@@ -47,7 +48,7 @@ class Call:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def token(self) -> str:
-        """Query `Token`, header `Authorization` (with or without `Bearer`), header `X-Token` (protocol.md §2.1)."""
+        """Query ``Token``, header ``Authorization`` with or without ``Bearer``, or header ``X-Token`` (protocol.md §2.1)."""
         query = self.query.get("token", "")
         if query:
             return query
@@ -57,7 +58,7 @@ class Call:
         return header or self.headers.get("x-token", "").strip()
 
     def caller(self, *, traced: bool = True) -> Caller:
-        """Who calls.
+        """The caller that the token names.
 
         Raises:
             CallError: 401 without a valid token, 403 when the application is gone or disabled.
@@ -67,8 +68,8 @@ class Call:
             raise CallError(401, "认证失败", traced=traced)
         try:
             identity = self.services.tokens.read(token)
-        except CallError as exc:
-            exc.traced = traced
+        except CallError as error:
+            error.traced = traced
             raise
         app = self.services.store.apps.find(identity.app)
         if app is None or not app.enabled:
@@ -77,12 +78,21 @@ class Call:
         return Caller(app, identity)
 
     def require_json(self, *, empty: bool = False) -> None:
-        """Raises ProblemError 415 unless the body is declared as JSON."""
+        """Check that the body is declared as JSON.
+
+        Raises:
+            ProblemError: 415, with an empty body if ``empty``.
+        """
         media = self.media_type
         if media != "application/json" and not media.endswith("+json"):
             raise ProblemError(415, empty=empty)
 
-    def bind(self, parameter: str, fields: Mapping[str, FieldKind]) -> dict[str, Any]:
-        """The JSON body bound strictly; see `reading.bind`."""
+    def bind(self, kind: type[M], parameter: str = "model") -> M:
+        """The JSON body as a StarServer binds it to ``parameter``.
+
+        Raises:
+            ProblemError: 415, not declared as JSON.
+            BindError: the body is malformed or has a member of the wrong type.
+        """
         self.require_json()
-        return bind(self.body, parameter, fields)
+        return kind.bind(self.body, parameter)

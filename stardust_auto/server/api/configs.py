@@ -1,118 +1,107 @@
-"""`/Config`: the map of an application (protocol.md §6)."""
+"""``/Config``: the map of an application (protocol.md §6)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.errors import CallError
-from stardust_auto.server.reading import INT32, clean, loose_int, members, parse_json
-from stardust_auto.server.store.registry import local_time
+from stardust_auto.wire.envelope import parse_json
+from stardust_auto.wire.fields import local_text
+from stardust_auto.wire.messages import ConfigReply, ConfigRequest
+from stardust_auto.wire.reading import members, read_text
+from stardust_auto.wire.text import ID_LIMIT, NAME_LIMIT, clean_text
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
     from stardust_auto.server.store.apps import App
     from stardust_auto.server.store.configs import ConfigApp
 
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    app_id: str
-    secret: str
-    client_id: str
-    scope: str
-    version: int
-    used_keys: str | None
-    missed_keys: str | None
+_VALUE_LIMIT = 1_000_000
 
 
-def get_all(call: Call) -> dict[str, Any]:
-    """GET or POST /Config/GetAll. `configs` is always there: null when the caller has it already (protocol.md §6.1)."""
-    if call.method == "POST":
-        model = _body(call)
-        request = _request(model, used=model.get("usedkeys"), missed=model.get("missedkeys"))
-    else:
-        request = _request(call.query, used=None, missed=None)
+def get_all(call: Call) -> ConfigReply:
+    """GET or POST /Config/GetAll. ``configs`` is null when the caller has this version already (protocol.md §6.1)."""
+    posted = call.method == "POST"
+    request = ConfigRequest.from_wire(json_body(call) if posted else call.query)
+    if not posted:
+        request = replace(request, used_keys=None, missed_keys=None)  # not parameters of the GET action
     app, client_id = _authorise(call, request)
     store = call.services.store
     state = store.configs.state(app)
     if not state.enabled:
         raise CallError(500, f"应用[{app.name}]已禁用！ (Parameter 'appId')")
+    scope = _scope(request)
     unchanged = _note(call, app, client_id, request, state)
-    if unchanged and call.method != "POST":
-        blank = {"version": state.version, "scope": None, "sourceIP": None, "nextVersion": 0, "nextPublish": None}
-        return {**blank, "updateTime": local_time(state.updated), "configs": None}
-    reply: dict[str, Any] = {
-        "version": state.version,
-        "scope": request.scope or None,
-        "sourceIP": call.address,
-        "nextVersion": state.next_version,
-        "nextPublish": local_time(state.next_publish) if state.next_publish else "",
-        "updateTime": local_time(state.updated),
-        "configs": None,
-    }
+    if unchanged and not posted:
+        return ConfigReply(version=state.version, update_time=local_text(state.updated))
+    configs: dict[str, str | None] | None = None
     if not unchanged:
-        configs = store.configs.effective(app, request.scope)
+        configs = dict(store.configs.effective(app, scope))
         if state.enable_worker_id:
             online = store.instances.online_ids(app.id)
             configs["NewLife.WorkerId"] = str(store.configs.worker_id(app.id, client_id, online))
-        reply["configs"] = configs
-    return reply
-
-
-def _note(call: Call, app: App, client_id: str, request: _Request, state: ConfigApp) -> bool:
-    """Note what the instance uses; whether it has this version in this scope already.
-
-    A version above ours comes from another life of the server: the whole map is sent, where a real StarServer
-    answers null for ever (protocol.md §6.3).
-    """
-    store = call.services.store
-    known = store.instances.scope(app.id, client_id)
-    columns: dict[str, Any] = {"scope": request.scope, "config_version": state.version}
-    if request.used_keys is not None:
-        columns["used_keys"] = clean(request.used_keys, 4000)
-    if request.missed_keys is not None:
-        columns["missed_keys"] = clean(request.missed_keys, 4000)
-    store.instances.seen(app.id, client_id, call.address, **columns)
-    return (known or "") == request.scope and request.version > 0 and request.version == state.version
-
-
-def _body(call: Call) -> dict[str, Any]:
-    call.require_json(empty=True)
-    try:
-        value = parse_json(call.body)
-    except ValueError as exc:
-        raise CallError(500, f"the body is no JSON: {clean(exc, 100)}") from exc
-    if not isinstance(value, dict):
-        raise CallError(500, "the body is no JSON object")
-    return members(value)
-
-
-def _request(model: Any, *, used: object, missed: object) -> _Request:
-    return _Request(
-        app_id=clean(model.get("appid"), 50).strip(),
-        secret=clean(model.get("secret"), 200),
-        client_id=clean(model.get("clientid"), 50).strip(),
-        scope=clean(model.get("scope"), 50).strip(),
-        version=loose_int(model.get("version"), INT32),
-        used_keys=None if used is None else str(used),
-        missed_keys=None if missed is None else str(missed),
+    return ConfigReply(
+        version=state.version,
+        scope=scope or None,
+        source_ip=call.address,
+        next_version=state.next_version,
+        next_publish=local_text(state.next_publish) if state.next_publish else "",
+        update_time=local_text(state.updated),
+        configs=configs,
     )
 
 
-def _authorise(call: Call, request: _Request) -> tuple[App, str]:
+def _scope(request: ConfigRequest) -> str:
+    return clean_text(request.scope, ID_LIMIT).strip()
+
+
+def _note(call: Call, app: App, client_id: str, request: ConfigRequest, state: ConfigApp) -> bool:
+    """Note what the instance uses; return whether it has this version in this scope already.
+
+    A version above the application's comes from another life of the server: the whole map is sent. A StarServer
+    answers null for ever (protocol.md §6.3).
+    """
+    store = call.services.store
+    scope = _scope(request)
+    known = store.instances.scope(app.id, client_id)
+    columns: dict[str, Any] = {"scope": scope, "config_version": state.version}
+    if request.used_keys is not None:
+        columns["used_keys"] = request.used_keys
+    if request.missed_keys is not None:
+        columns["missed_keys"] = request.missed_keys
+    store.instances.seen(app.id, client_id, call.address, **columns)
+    return (known or "") == scope and request.version > 0 and request.version == state.version
+
+
+def json_body(call: Call) -> dict[str, Any]:
+    """The members of the body by lower-case name, read as the platform's own parser does.
+
+    Raises:
+        CallError: 500, the body is not a JSON object.
+    """
+    call.require_json(empty=True)
+    try:
+        value = parse_json(call.body)
+    except ValueError as error:
+        raise CallError(500, f"the body is {error}") from error
+    if not isinstance(value, dict):
+        raise CallError(500, "the body is not a JSON object")
+    return members(value)
+
+
+def _authorise(call: Call, request: ConfigRequest) -> tuple[App, str]:
     """The application and the instance: by token, else by application and plain secret (protocol.md §6.2)."""
+    name = (request.app_id or "").strip()
     if call.token():
         caller = call.caller(traced=False)
-        if request.app_id and request.app_id.lower() != caller.app.name.lower():
-            raise CallError(
-                403, f"[{caller.app.name}]越权访问应用[{request.app_id}] (the token is for another application)"
-            )
+        if name and name.lower() != caller.app.name.lower():
+            raise CallError(403, f"[{caller.app.name}]越权访问应用[{name}] (the token is for another application)")
         return caller.app, caller.client_id
-    if not request.app_id:
+    if not name:
         raise CallError(500, "Value cannot be null. (Parameter 'AppId')")
-    app = password_login(call, request.app_id, request.secret)
-    return app, request.client_id or call.address
+    app = password_login(call, name, request.secret or "")
+    return app, clean_text(request.client_id, ID_LIMIT).strip() or call.address
 
 
 def password_login(call: Call, name: str, secret: str) -> App:
@@ -135,24 +124,18 @@ def password_login(call: Call, name: str, secret: str) -> App:
 
 def set_all(call: Call) -> int:
     """POST /Config/SetAll: stages missing keys; the number of keys in the request (protocol.md §6.7)."""
-    model = _body(call)
-    app, client_id = _authorise(call, _request(model, used=None, missed=None))
-    raw = model.get("configs")
+    body = json_body(call)
+    app, client_id = _authorise(call, ConfigRequest.from_wire(body))
+    raw = body.get("configs")
     if not isinstance(raw, dict):
         return 0
     configs = {}
     for key, value in raw.items():
         text, comment = value, ""
         if isinstance(value, dict):
-            text, comment = value.get("Value"), clean(value.get("Comment"), 200)
-        configs[clean(key, 200).strip()] = (_text(text), comment)
+            text, comment = value.get("Value"), clean_text(value.get("Comment"), NAME_LIMIT)
+        configs[clean_text(key, NAME_LIMIT).strip()] = (read_text(text, _VALUE_LIMIT) or "", comment)
     store = call.services.store
     store.configs.add_missing(app, configs)
     store.instances.seen(app.id, client_id, call.address)
     return len(raw)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return clean(value, 1_000_000)

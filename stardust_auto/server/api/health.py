@@ -1,4 +1,4 @@
-"""`/Api` and `/`: anonymous signs of life (protocol.md §2.7)."""
+"""``/Api`` and ``/``: anonymous signs of life (protocol.md §2.7)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.store.registry import local_time
+from stardust_auto.wire.fields import local_text
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
@@ -23,7 +23,7 @@ def api(call: Call) -> dict[str, Any]:
         "userHost": call.address,
         "remote": call.address,
         "port": call.services.port,
-        "time": local_time(call.services.store.clock()),
+        "time": local_text(call.services.store.clock()),
         "state": call.query.get("state"),
     }
 

@@ -1,49 +1,38 @@
-"""`/OAuth` (protocol.md §2.10)."""
+"""``/OAuth`` (protocol.md §2.10)."""
 
 from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.api.configs import password_login
+from stardust_auto.server.api.configs import json_body, password_login
 from stardust_auto.server.errors import CallError
-from stardust_auto.server.reading import clean, members, parse_json
+from stardust_auto.wire.messages import OAuthRequest, OAuthToken
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
 
 
-def token(call: Call) -> dict[str, Any]:
-    """POST /OAuth/Token: `password` or `refresh_token`."""
-    call.require_json(empty=True)
-    try:
-        model = members(parse_json(call.body))
-    except ValueError as exc:
-        raise CallError(500, "the body is no JSON") from exc
-    grant = clean(model.get("grant_type"), 50)
+def token(call: Call) -> OAuthToken:
+    """POST /OAuth/Token: ``password`` or ``refresh_token``."""
+    request = OAuthRequest.from_wire(json_body(call))
     tokens = call.services.tokens
-    if grant == "password":
-        name = clean(model.get("username"), 50).strip()
+    if request.grant_type == "password":
+        name = (request.username or "").strip()
         if not name:
             raise CallError(500, "Value cannot be null. (Parameter 'UserName')")
-        app = password_login(call, name, clean(model.get("password"), 200))
-        client_id = clean(model.get("clientid"), 50).strip() or secrets.token_hex(4)
-    elif grant == "refresh_token":
-        identity = tokens.read(clean(model.get("refresh_token"), 4000))
+        app = password_login(call, name, request.password or "")
+        client_id = (request.client_id or "").strip() or secrets.token_hex(4)
+    elif request.grant_type == "refresh_token":
+        identity = tokens.read(request.refresh_token or "")
         found = call.services.store.apps.find(identity.app)
         if found is None or not found.enabled:
             raise CallError(403, "无效客户端！")
         app, client_id = found, identity.client_id
     else:
-        raise CallError(500, f"未支持 grant_type={grant}")
+        raise CallError(500, f"未支持 grant_type={request.grant_type or ''}")
     issued = tokens.issue(app.name, client_id)
-    return {
-        "access_token": issued,
-        "token_type": "JWT",
-        "expire_in": tokens.seconds,
-        "refresh_token": issued,
-        "scope": None,
-    }
+    return OAuthToken(issued, "JWT", tokens.seconds, refresh_token=issued)
 
 
 def user_info(call: Call) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from stardust_auto.log import get_logger
 from stardust_auto.server.api import apps, commands, configs, health, oauth, services, traces
 from stardust_auto.server.api.call import Call
 from stardust_auto.server.errors import CallError, ProblemError
 from stardust_auto.server.replies import failure, json_response, problem, success
+from stardust_auto.wire.reading import BindError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.server.services import Services
 
-_log = logging.getLogger("stardust_auto.server")
+logger = get_logger(__name__)
 _GET = ("GET", "HEAD")
 _POST = ("POST",)
 _BOTH = ("GET", "HEAD", "POST")
@@ -32,8 +33,8 @@ class _Route:
     methods: tuple[str, ...]
     handler: Callable[[Call], Any] | None = None
     waits: Callable[[Call], Awaitable[Any]] | None = None
+    #: The answer has no envelope.
     bare: bool = False
-    """The answer has no envelope."""
 
 
 _ROUTES: dict[str, _Route] = {
@@ -64,7 +65,7 @@ _ROUTES: dict[str, _Route] = {
 
 
 def read_call(request: Request, body: bytes, parts: Services) -> Call:
-    """The call in a request. The address is that of the socket: no header is believed (protocol.md §11)."""
+    """The call in a request. The address is that of the socket, since any client can write a header (protocol.md §11)."""
     query: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         query.setdefault(name.lower(), value)
@@ -87,17 +88,19 @@ async def dispatch(request: Request, parts: Services) -> Response:
         if route.waits is not None:
             return success(await route.waits(call))
         return await run_in_threadpool(_answer, route, call)
-    except CallError as exc:
-        return failure(exc)
-    except ProblemError as exc:
-        return problem(exc)
-    except Exception:  # noqa: BLE001 - whatever a handler does, the server answers and goes on
-        _log.exception("%s %s failed", request.method, path)
+    except CallError as error:
+        return failure(error)
+    except ProblemError as error:
+        return problem(error)
+    except BindError as error:
+        return problem(ProblemError(400, error.errors))
+    except Exception:
+        logger.exception("%s %s failed", request.method, path)
         return failure(CallError(500, "internal error of the server"))
 
 
 def _answer(route: _Route, call: Call) -> Response:
-    """In a thread: neither the work nor the writing of a large answer may hold up other connections."""
+    """Runs in a thread, so that the work and the encoding of a large answer do not block other connections."""
     data = route.handler(call) if route.handler is not None else None
     if not route.bare:
         return success(data)
@@ -108,6 +111,6 @@ async def _notify_without_upgrade(request: Request, parts: Services) -> Response
     call = read_call(request, b"", parts)
     try:
         await run_in_threadpool(call.caller)
-    except CallError as exc:
-        return failure(exc)
+    except CallError as error:
+        return failure(error)
     return json_response({"code": 0, "data": {}}, 400)

@@ -1,77 +1,64 @@
-"""`/App/RegisterService` and its neighbours (protocol.md §7)."""
+"""``/App/RegisterService`` and its neighbours (protocol.md §7)."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from stardust_auto.server.errors import ProblemError
+from stardust_auto.wire.messages import ServiceInstance, ServiceQuery, ServiceRegistration
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
-    from stardust_auto.server.reading import FieldKind
 
-_PUBLISH: dict[str, FieldKind] = {
-    "ServiceName": "text",
-    "ClientId": "text",
-    "IP": "text",
-    "Version": "text",
-    "Address": "text",
-    "ExternalAddress": "text",
-    "Health": "text",
-    "Tag": "text",
-    "MinVersion": "text",
-}
+    S = TypeVar("S", ServiceRegistration, ServiceQuery)
+
 _ANY_HOST = re.compile(r"^(?P<head>[a-zA-Z][\w+.-]*://)?(?P<host>\*|\+|0\.0\.0\.0|\[::\])(?P<tail>[:/].*)?$")
 _ADDRESS_LIMIT = 5
+_SERVICE_LIMIT = 50
 
 
-def register(call: Call) -> dict[str, Any]:
-    """POST /App/RegisterService: a ServiceModel; consumers hear of a new or changed provider."""
+def register(call: Call) -> ServiceInstance:
+    """POST /App/RegisterService: a ServiceModel; consumers are told of a new or changed provider."""
     caller = call.caller()
-    model = _model(call)
-    hosts = [part.strip() for part in model.get("ip", "").split(",") if part.strip()]
+    model, service = _named(call, ServiceRegistration)
+    hosts = [part.strip() for part in (model.ip or "").split(",") if part.strip()]
     if not hosts:
         hosts = [caller.client_id.partition("@")[0] if "@" in caller.client_id else call.address]
-    address = model.get("externaladdress") or model.get("address", "")
     registered, changed = call.services.store.registry.register(
-        model["servicename"],
+        service,
         caller.app.id,
         caller.client_id,
-        version=model.get("version", "")[:50],
-        address=",".join(expand(address, hosts)),
-        tag=model.get("tag", "")[:200],
+        version=(model.version or "")[:50],
+        address=",".join(expand(model.external_address or model.address or "", hosts)),
+        tag=model.tag or "",
     )
     if changed:
-        _tell(call, "registry/register", caller.app.name, registered)
+        _notify(call, "registry/register", caller.app.name, registered)
     return registered
 
 
-def unregister(call: Call) -> dict[str, Any] | None:
-    """POST /App/UnregisterService (a real StarServer answers `code` 500 to one that worked)."""
+def unregister(call: Call) -> ServiceInstance | None:
+    """POST /App/UnregisterService. A StarServer answers ``code`` 500 to one that worked."""
     caller = call.caller()
-    model = _model(call)
-    removed = call.services.store.registry.unregister(model["servicename"], caller.app.id, caller.client_id)
+    _, service = _named(call, ServiceRegistration)
+    removed = call.services.store.registry.unregister(service, caller.app.id, caller.client_id)
     if removed is not None:
-        _tell(call, "registry/unregister", caller.app.name, removed)
+        _notify(call, "registry/unregister", caller.app.name, removed)
     return removed
 
 
-def resolve(call: Call) -> list[dict[str, Any]]:
+def resolve(call: Call) -> list[ServiceInstance]:
     """POST /App/ResolveService: the providers that are alive."""
     caller = call.caller()
-    model = _model(call)
+    query, service = _named(call, ServiceQuery)
     return call.services.store.registry.resolve(
-        model["servicename"],
-        caller.app.id,
-        caller.client_id,
-        min_version=model.get("minversion", ""),
-        tag=model.get("tag", ""),
+        service, caller.app.id, caller.client_id, min_version=query.min_version or "", tag=query.tag or ""
     )
 
 
-def search(call: Call) -> list[dict[str, Any]]:
+def search(call: Call) -> list[ServiceInstance]:
     """POST /App/SearchService?serviceName=&key="""
     call.caller()
     missing = [name for name in ("serviceName", "key") if not call.query.get(name.lower())]
@@ -81,7 +68,7 @@ def search(call: Call) -> list[dict[str, Any]]:
 
 
 def expand(addresses: str, hosts: list[str]) -> list[str]:
-    """Addresses for others: any-hosts become the hosts of the provider, at most five are kept."""
+    """Addresses for others: any-hosts become the hosts of the provider; at most five are kept."""
     expanded: list[str] = []
     for address in (part.strip() for part in addresses.split(",")):
         match = _ANY_HOST.match(address)
@@ -92,17 +79,18 @@ def expand(addresses: str, hosts: list[str]) -> list[str]:
     return expanded[:_ADDRESS_LIMIT]
 
 
-def _model(call: Call) -> dict[str, Any]:
-    model = call.bind("model", _PUBLISH)
-    if not model.get("servicename", "").strip():
+def _named(call: Call, kind: type[S]) -> tuple[S, str]:
+    model = call.bind(kind)
+    name = (model.service_name or "").strip()
+    if not name:
         raise ProblemError(400, {"ServiceName": ["The ServiceName field is required."]})
-    model["servicename"] = model["servicename"].strip()[:50]
-    return model
+    return model, name[:_SERVICE_LIMIT]
 
 
-def _tell(call: Call, command: str, app: str, service: dict[str, Any]) -> None:
+def _notify(call: Call, command: str, app: str, service: ServiceInstance) -> None:
     services = call.services
-    body = {"AppName": app, "ServiceName": service["serviceName"], "Address": service["address"]}
+    name = service.service_name or ""
+    body = {"AppName": app, "ServiceName": name, "Address": service.address}
     argument = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    for app_id, client_id in services.store.registry.consumers(service["serviceName"]):
+    for app_id, client_id in services.store.registry.consumers(name):
         services.push(services.store.commands.add(app_id, [client_id], command, argument, expire_seconds=600))

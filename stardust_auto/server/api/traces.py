@@ -1,97 +1,69 @@
-"""`/Trace`: reports in, the sampling policy out (protocol.md §3)."""
+"""``/Trace``: reports in, the sampling policy out (protocol.md §3)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.api.apps import INFO
 from stardust_auto.server.errors import CallError
-from stardust_auto.server.reading import clean, decompress, loose_int, loose_time, parse_json
-from stardust_auto.server.reports import matches, read_report
+from stardust_auto.server.reports import read_report
+from stardust_auto.wire.messages import TraceReply
+from stardust_auto.wire.text import clean_text
+from stardust_auto.wire.wildcards import matches
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
-    from stardust_auto.server.reports import Report
     from stardust_auto.server.store.apps import App
+    from stardust_auto.wire.messages import TraceReport
 
-_GZIP = b"\x1f\x8b"
+_VIP_PERIOD_SECONDS = 10
+_VIP_SAMPLES = 100
 
 
-def report(call: Call) -> dict[str, Any] | None:
-    """POST /Trace/Report: JSON. What cannot be read at all is `data: null`, as with a real StarServer."""
-    caller_first = call.caller(traced=False)  # before the body: nobody without a token makes us parse
+def report(call: Call) -> TraceReply | None:
+    """POST /Trace/Report: JSON. A body that cannot be read is ``data: null``, as with a StarServer."""
+    caller = call.caller(traced=False)  # before the body: nobody without a token makes the server parse
     call.require_json(empty=True)
     try:
-        value = parse_json(_plain(call))
+        parsed = read_report(call.body, call.services.settings.max_decompressed)
     except ValueError:
         return None
-    parsed = read_report(value)
-    return None if parsed is None else _store(call, caller_first.app, caller_first.client_id, parsed)
+    return _store(call, caller.app, caller.client_id, parsed)
 
 
-def report_raw(call: Call) -> dict[str, Any] | None:
-    """POST /Trace/ReportRaw: gzip, recognised by its first bytes, or JSON whatever its content type."""
+def report_raw(call: Call) -> TraceReply | None:
+    """POST /Trace/ReportRaw: gzip or JSON, whatever the content type says."""
     caller = call.caller(traced=False)
     if not call.body:
         return None
     try:
-        parsed = read_report(parse_json(_plain(call)))
-    except ValueError as exc:
-        raise CallError(500, f"Non standard Json string: {exc}") from exc
-    if parsed is None:
-        raise CallError(500, "Non standard Json string: not an object")
+        parsed = read_report(call.body, call.services.settings.max_decompressed)
+    except ValueError as error:
+        raise CallError(500, f"Non standard Json string: {error}") from error
     return _store(call, caller.app, caller.client_id, parsed)
 
 
-def _plain(call: Call) -> bytes:
-    if not call.body.startswith(_GZIP):
-        return call.body
-    return decompress(call.body, call.services.settings.max_decompressed)
-
-
-def _store(call: Call, app: App, token_client: str, parsed: Report) -> dict[str, Any]:
-    if parsed.app_id and parsed.app_id.lower() != app.name.lower():
-        raise CallError(403, f"[{app.name}]越权访问应用[{parsed.app_id}] (the token is for another application)")
+def _store(call: Call, app: App, client_id: str, parsed: TraceReport) -> TraceReply:
+    name = (parsed.app_id or "").strip()
+    if name and name.lower() != app.name.lower():
+        raise CallError(403, f"[{app.name}]越权访问应用[{name}] (the token is for another application)")
     store = call.services.store
-    client_id = token_client
-    if parsed.info and app.enable_meter:
-        store.instances.ping(app.id, client_id, call.address, _info(parsed.info))
+    if parsed.info is not None and app.enable_meter:
+        store.instances.ping(app.id, client_id, call.address, parsed.info)
     else:
         store.instances.seen(app.id, client_id, call.address)
     store.traces.store(app, client_id, parsed)
-    policy: dict[str, Any] = {
-        "period": app.period,
-        "maxSamples": app.max_samples,
-        "maxErrors": app.max_errors,
-        "timeout": app.timeout,
-        "maxTagLength": app.max_tag_length,
-        "requestTagLength": app.request_tag_length,
-        "enableMeter": app.enable_meter,
-        "excludes": list(app.excludes) if app.excludes and parsed.version else None,
-    }
-    if any(matches(pattern, client_id) for pattern in app.vip_clients):
-        policy |= {"period": 10, "maxSamples": 100}
-    if parsed.batch_id:
-        policy["batchId"] = parsed.batch_id  # says that a batch is kept once: the client may send it again
-    return policy
-
-
-def _info(info: dict[str, Any]) -> dict[str, Any]:
-    """AppInfo inside a report, read loosely: a bad metric must not cost the traces."""
-    values: dict[str, Any] = {}
-    for name, kind in INFO.items():
-        value = info.get(name.lower())
-        if value is None:
-            continue
-        if kind == "text":
-            values[name.lower()] = clean(value, 2000)
-        elif kind == "date":
-            values[name.lower()] = loose_time(value)
-        elif kind == "double":
-            values[name.lower()] = float(value) if isinstance(value, (int, float)) and abs(value) < 1e12 else 0.0
-        else:
-            values[name.lower()] = loose_int(value)
-    return values
+    vip = matches(app.vip_clients, client_id)
+    return TraceReply(
+        period=_VIP_PERIOD_SECONDS if vip else app.period,
+        max_samples=_VIP_SAMPLES if vip else app.max_samples,
+        max_errors=app.max_errors,
+        timeout=app.timeout,
+        max_tag_length=app.max_tag_length,
+        request_tag_length=app.request_tag_length,
+        enable_meter=app.enable_meter,
+        excludes=app.excludes if app.excludes and parsed.version else None,
+        batch_id=parsed.batch_id or None,  # tells the client that it may send the batch again
+    )
 
 
 def tree(call: Call) -> dict[str, Any]:
@@ -100,12 +72,12 @@ def tree(call: Call) -> dict[str, Any]:
     wanted = call.query.get("id", "")
     spans = call.services.store.trees.trace(wanted)
     if not any(span["app"].lower() == caller.app.name.lower() for span in spans):
-        raise CallError(404, f"no trace {clean(wanted, 60)}")
+        raise CallError(404, f"no trace {clean_text(wanted, 60)}")
     return trace_object(wanted, spans)
 
 
 def trace_object(wanted: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
-    """A trace as the Admin API and `/Trace/Tree` give it."""
+    """A trace as the Admin API and ``/Trace/Tree`` give it."""
     parts = wanted.strip().split("-")
     return {"trace_id": parts[1] if len(parts) >= 4 else parts[0], "spans": spans}
 

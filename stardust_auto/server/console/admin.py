@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.api.traces import trace_object
 from stardust_auto.server.errors import CallError
-from stardust_auto.server.reading import clean, loose_int, loose_time
+from stardust_auto.wire.reading import read_int, read_time
+from stardust_auto.wire.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ class AdminCall:
         name = self.path["app"]
         app = self.services.store.apps.find(name)
         if app is None:
-            raise CallError(404, f"no application {clean(name, 60)!r}")
+            raise CallError(404, f"no application {clean_text(name, 60)!r}")
         return app
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
@@ -120,12 +121,12 @@ def update_app(call: AdminCall) -> dict[str, Any]:
         elif name in _LISTS:
             changes[name] = text_list(name, value)
         elif name == "display_name":
-            changes[name] = clean(value, 50)
+            changes[name] = clean_text(value, 50)
         elif name == "reset_secret":
             if value is True:
                 store.apps.reset_secret(app)
         elif name != "create":
-            raise CallError(400, f"unknown setting {clean(name, 40)!r}")
+            raise CallError(400, f"unknown setting {clean_text(name, 40)!r}")
     changed = store.apps.update(app, changes)
     if not changed.enabled:
         call.services.hub.disconnect(app.id)
@@ -138,7 +139,7 @@ def text_list(name: str, value: object) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise CallError(400, f"{name} must be a list of texts, or null")
-    return [clean(item, 200).strip() for item in value if item.strip()]
+    return [clean_text(item, 200).strip() for item in value if item.strip()]
 
 
 def operations(call: AdminCall) -> list[dict[str, Any]]:
@@ -160,7 +161,7 @@ def trace(call: AdminCall) -> dict[str, Any]:
     wanted = call.path["id"]
     spans = call.services.store.trees.trace(wanted)
     if not spans:
-        raise CallError(404, f"no trace {clean(wanted, 60)}")
+        raise CallError(404, f"no trace {clean_text(wanted, 60)}")
     return trace_object(wanted, spans)
 
 
@@ -212,8 +213,8 @@ def stage_config(call: AdminCall) -> dict[str, Any]:
         raise CallError(400, "comments must be an object")
     store = call.services.store
     app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
-    scope = clean(call.body.get("scope"), 60).strip()
-    staged = store.configs.stage(app, scope, items, {key: clean(text, 200) for key, text in comments.items()})
+    scope = clean_text(call.body.get("scope"), 60).strip()
+    staged = store.configs.stage(app, scope, items, {key: clean_text(text, 200) for key, text in comments.items()})
     state = store.configs.state(app)
     return {"staged": staged, "version": state.version, "next_version": state.next_version}
 
@@ -221,12 +222,12 @@ def stage_config(call: AdminCall) -> dict[str, Any]:
 def config_value(key: str, value: object) -> str | None:
     """A value as text; CallError 400 for lists and objects (write `list:0`, `group:name`)."""
     if value is None or isinstance(value, str):
-        return clean(value, 1_000_001) if value is not None else None
+        return clean_text(value, 1_000_001) if value is not None else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
-    raise CallError(400, f"the value of {clean(key, 60)!r} must be a text, a number, true, false or null")
+    raise CallError(400, f"the value of {clean_text(key, 60)!r} must be a text, a number, true, false or null")
 
 
 def publish(call: AdminCall) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def publish(call: AdminCall) -> dict[str, Any]:
     store.configs.state(app)
     at = call.body.get("at")
     if at is not None:
-        moment = loose_time(at)
+        moment = read_time(at)
         if not store.clock() < moment < store.clock() + 366 * 86_400_000:
             raise CallError(400, "at must be a time of the coming year: Unix milliseconds or an ISO date")
         published = store.releases.configure(app, {"next_publish": moment})
@@ -286,10 +287,10 @@ def configure(call: AdminCall) -> dict[str, Any]:
         elif name in ("is_global", "quotable", "readonly", "enable_worker_id", "enabled") and isinstance(value, bool):
             changes[name] = value
         else:
-            raise CallError(400, f"unknown setting or wrong value: {clean(name, 40)!r}")
+            raise CallError(400, f"unknown setting or wrong value: {clean_text(name, 40)!r}")
     return _announced(call.services, store.releases.configure(app, changes))
 
 
 def events(call: AdminCall) -> list[dict[str, Any]]:
     """GET apps/{app}/events?limit=50"""
-    return call.services.store.instances.events(call.app().id, loose_int(call.number("limit", 50, 1, 1000)))
+    return call.services.store.instances.events(call.app().id, read_int(call.number("limit", 50, 1, 1000)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 import string
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.errors import CallError
+from stardust_auto.wire.proof import md5_hex, proves
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,23 +51,6 @@ class App:
     dropped_reason: str
     created: int
     last_login: int
-
-
-def md5_hex(text: str) -> str:
-    """32 upper-case hex digits of the UTF-8 bytes (protocol.md §2.3)."""
-    return hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest().upper()
-
-
-def secret_matches(given: str, stored_md5: str, now_seconds: int, salt_seconds: int) -> bool:
-    """Whether a plain or salted (`$md5$<unix seconds>$<hash>`) secret is the stored one; constant time."""
-    if not given.startswith("$"):
-        return hmac.compare_digest(md5_hex(given), stored_md5)
-    parts = given.split("$")
-    if len(parts) != 4 or parts[1] != "md5" or not parts[2].isascii() or not parts[2].isdecimal():
-        return False
-    fresh = abs(now_seconds - int(parts[2][:18])) <= salt_seconds
-    same = hmac.compare_digest(md5_hex(stored_md5 + parts[2]).encode(), parts[3].upper().encode("utf-8", "replace"))
-    return fresh and same
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -167,7 +149,7 @@ class Apps:
         self._unconfirmed.pop(app.id, None)
 
     def _matches(self, secret: str, stored: str) -> bool:
-        return secret_matches(secret, stored, self._clock() // 1000, self._settings.salt_seconds)
+        return proves(secret, stored, self._clock() // 1000, self._settings.salt_seconds)
 
     def _enrolled(self, secret: str) -> bool:
         return bool(secret) and self.enrol_md5 is not None and self._matches(secret, self.enrol_md5)

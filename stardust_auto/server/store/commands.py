@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stardust_auto.wire import messages as wire
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
     from stardust_auto.server.store.database import Database
-
-DONE = 2
-CANCELLED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +30,12 @@ class Command:
     status: int
     result: str | None
 
-    def frame(self) -> dict[str, Any]:
-        """The pushed form: PascalCase, UTC with Z, `""` when unset (protocol.md §2.8)."""
-        return {
-            "Id": self.id,
-            "Command": self.command,
-            "Argument": self.argument,
-            "StartTime": _utc(self.start_time, "%Y-%m-%dT%H:%M:%SZ"),
-            "Expire": _utc(self.expire, "%Y-%m-%dT%H:%M:%SZ"),
-            "TraceId": self.trace_id,
-            "Status": self.status,
-        }
-
-    def reply(self) -> dict[str, Any]:
-        """The form in a Ping reply: camelCase, `0001-01-01 00:00:00` when unset."""
-        return {
-            "id": self.id,
-            "command": self.command,
-            "argument": self.argument,
-            "startTime": _utc(self.start_time, "%Y-%m-%dT%H:%M:%S.%f0Z") or "0001-01-01 00:00:00",
-            "expire": _utc(self.expire, "%Y-%m-%dT%H:%M:%S.%f0Z") or "0001-01-01 00:00:00",
-            "traceId": self.trace_id,
-            "status": self.status,
-        }
-
-
-def _utc(moment: int, pattern: str) -> str:
-    return datetime.fromtimestamp(moment / 1000, timezone.utc).strftime(pattern) if moment else ""
+    @property
+    def message(self) -> wire.Command:
+        """The command as it travels, in a Ping reply or pushed."""
+        return wire.Command(
+            self.id, self.command, self.argument, self.start_time, self.expire, self.trace_id, self.status
+        )
 
 
 class Commands:
@@ -107,7 +84,7 @@ class Commands:
             db.execute(
                 "UPDATE command SET status = ?, updated = ? WHERE app_id = ? AND status <= 1 AND "
                 "((expire > 0 AND expire < ?) OR times >= CASE WHEN expire > 0 THEN 100 ELSE 10 END)",
-                (CANCELLED, now, app_id, now),
+                (wire.CommandStatus.CANCELLED, now, app_id, now),
             )
             rows = db.execute(
                 f"SELECT * FROM command WHERE {where} ORDER BY id LIMIT 100",  # noqa: S608 - a constant

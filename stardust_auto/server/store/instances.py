@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from stardust_auto.server.settings import ServerSettings
     from stardust_auto.server.store.database import Database
+    from stardust_auto.wire.messages import AppInfo
 
 _MB = 1024 * 1024
 _SEEN = (
@@ -39,28 +40,25 @@ class Instances:
             statement = f"UPDATE instance SET {names} WHERE app_id = ? AND client_id = ?"  # noqa: S608 - names from our callers, not from a request
             db.execute(statement, (*columns.values(), app_id, client_id))
 
-    def ping(self, app_id: int, client_id: str, ip: str, info: Mapping[str, Any]) -> None:
-        """Store one AppInfo (protocol.md §2.5), members by lower-case name: bytes become MB, CPU ms seconds."""
-        columns: dict[str, Any] = {}
-        for member, column in _INFO.items():
-            if member in info:
-                columns[column] = info[member]
-        for member, column, unit in _SCALED:
-            if member in info:
-                columns[column] = int(info[member]) // unit
+    def ping(self, app_id: int, client_id: str, ip: str, info: AppInfo) -> None:
+        """Store one AppInfo (protocol.md §2.5): bytes become MB, milliseconds of CPU seconds."""
+        columns = {column: getattr(info, name) for name, column in _INFO.items() if getattr(info, name) is not None}
+        for name, column, unit in _SCALED:
+            if getattr(info, name) is not None:
+                columns[column] = getattr(info, name) // unit
         with self._database.write() as db:
             self._seen(db, app_id, client_id, ip, columns)
-            if "workingset" in info or "cpuusage" in info:
+            if info.working_set is not None or info.cpu_usage is not None:
                 db.execute(
                     "INSERT INTO meter (app_id, client_id, time, cpu, memory_mb, heap_mb, threads) VALUES (?,?,?,?,?,?,?)",
                     (
                         app_id,
                         client_id,
                         self._clock(),
-                        float(info.get("cpuusage", 0)),
+                        info.cpu_usage or 0.0,
                         columns.get("memory_mb", 0),
                         columns.get("heap_mb", 0),
-                        info.get("threads", 0),
+                        info.threads or 0,
                     ),
                 )
 
@@ -113,19 +111,24 @@ class Instances:
         return [dict(row) for row in rows]
 
 
+#: Attribute of an AppInfo -> column of the instance.
 _INFO = {
     "id": "process_id",
     "name": "process_name",
     "version": "version",
-    "commandline": "command_line",
-    "username": "user",
-    "machinename": "machine",
+    "command_line": "command_line",
+    "user_name": "user",
+    "machine_name": "machine",
     "ip": "local_ip",
-    "starttime": "started",
-    "cpuusage": "cpu",
+    "start_time": "started",
+    "cpu_usage": "cpu",
     "threads": "threads",
     "handles": "handles",
     "connections": "connections",
-    "gccount": "collections",
+    "gc_count": "collections",
 }
-_SCALED = (("workingset", "memory_mb", _MB), ("heapsize", "heap_mb", _MB), ("processortime", "processor_seconds", 1000))
+_SCALED = (
+    ("working_set", "memory_mb", _MB),
+    ("heap_size", "heap_mb", _MB),
+    ("processor_time", "processor_seconds", 1000),
+)

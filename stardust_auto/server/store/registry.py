@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stardust_auto.server.errors import CallError
 from stardust_auto.server.store.apps import split_list
+from stardust_auto.wire.fields import local_text
+from stardust_auto.wire.messages import ServiceInstance
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,7 +27,7 @@ class Registry:
 
     def register(
         self, name: str, app_id: int, client_id: str, *, version: str, address: str, tag: str
-    ) -> tuple[dict[str, Any], bool]:
+    ) -> tuple[ServiceInstance, bool]:
         """Store a provider; returns its ServiceModel and whether consumers must hear of it.
 
         Raises:
@@ -51,7 +52,7 @@ class Registry:
         changed = before is None or before["address"] != address or before["updated"] < now - _STALE_MS
         return _model(row), changed
 
-    def unregister(self, name: str, app_id: int, client_id: str) -> dict[str, Any] | None:
+    def unregister(self, name: str, app_id: int, client_id: str) -> ServiceInstance | None:
         """Remove a provider; its ServiceModel, or None when there was none."""
         with self._database.write() as db:
             row = db.execute(
@@ -67,7 +68,7 @@ class Registry:
 
     def resolve(
         self, name: str, app_id: int, client_id: str, *, min_version: str = "", tag: str = ""
-    ) -> list[dict[str, Any]]:
+    ) -> list[ServiceInstance]:
         """Providers that are alive, not older than `min_version` and carry every asked tag; notes the consumer."""
         now = self._clock()
         wanted = set(split_list(tag))
@@ -87,7 +88,7 @@ class Registry:
             if (not min_version or row["version"] >= min_version) and wanted <= set(split_list(row["tag"]))
         ]
 
-    def search(self, name: str, key: str) -> list[dict[str, Any]]:
+    def search(self, name: str, key: str) -> list[ServiceInstance]:
         """Providers of a service whose address, client or tag contains `key`."""
         with self._database.read() as db:
             rows = db.execute(f"{_SELECT} WHERE s.name = ?", (name,)).fetchall()
@@ -114,22 +115,15 @@ class Registry:
 _SELECT = "SELECT p.*, s.name AS service FROM provider p JOIN service s ON s.id = p.service_id"
 
 
-def local_time(moment: int) -> str:
-    """`yyyy-MM-dd HH:mm:ss` in the server's time zone (protocol.md §1.4)."""
-    return datetime.fromtimestamp(moment / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _model(row: sqlite3.Row) -> dict[str, Any]:
-    return {
-        "serviceName": row["service"],
-        "displayName": None,
-        "client": row["client_id"],
-        "version": row["version"],
-        "address": row["address"],
-        "address2": None,
-        "scope": row["scope"],
-        "tag": row["tag"] or None,
-        "weight": row["weight"],
-        "createTime": local_time(row["created"]),
-        "updateTime": local_time(row["updated"]),
-    }
+def _model(row: sqlite3.Row) -> ServiceInstance:
+    return ServiceInstance(
+        service_name=row["service"],
+        client=row["client_id"],
+        version=row["version"],
+        address=row["address"],
+        scope=row["scope"],
+        tag=row["tag"] or None,
+        weight=row["weight"],
+        create_time=local_text(row["created"]),
+        update_time=local_text(row["updated"]),
+    )

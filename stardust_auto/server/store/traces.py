@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.server.reports import BuilderRow, matches, plausible, within
+from stardust_auto.server.reports import plausible, spans_of, within
+from stardust_auto.wire.kinds import kind_of
+from stardust_auto.wire.wildcards import matches
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from stardust_auto.server.reports import Report
     from stardust_auto.server.settings import ServerSettings
     from stardust_auto.server.store.apps import App
     from stardust_auto.server.store.database import Database
+    from stardust_auto.wire.messages import Builder, TraceReport
 
 
 _LONGEST_PERIOD = 3_600_000  # ms: a builder that started before is not looked at (the index is by start)
@@ -27,19 +29,22 @@ class Traces:
         self._settings = settings
         self._clock = clock
 
-    def store(self, app: App, client_id: str, report: Report) -> bool:
+    def store(self, app: App, client_id: str, report: TraceReport) -> bool:
         """Store a report in one transaction; False when this batch (extra member `BatchId`) is here already."""
         now = self._clock()
-        dropped: dict[str, int] = {"no name": report.nameless} if report.nameless else {}
-        kept: list[BuilderRow] = []
-        for builder in (plausible(item, now) for item in report.builders):
-            if any(matches(pattern, builder.name) for pattern in app.excludes):
+        dropped: dict[str, int] = {}
+        kept: list[Builder] = []
+        for builder in (plausible(item, now) for item in report.builders or ()):
+            if builder.name and matches(app.excludes, builder.name):
                 continue  # asked for, hence no loss
-            if within(builder, now, self._settings.retention_days):
+            if not builder.name:
+                reason = "no name"
+            elif within(builder, now, self._settings.retention_days):
                 kept.append(builder)
+                continue
             else:
                 reason = "start over a day ahead" if builder.start_time > now else "start older than the retention"
-                dropped[reason] = dropped.get(reason, 0) + 1
+            dropped[reason] = dropped.get(reason, 0) + 1
         with self._database.write() as db:
             if report.batch_id:
                 inserted = db.execute(
@@ -58,7 +63,7 @@ class Traces:
                 )
         return True
 
-    def _store_builder(self, db: sqlite3.Connection, app_id: int, client_id: str, builder: BuilderRow) -> None:
+    def _store_builder(self, db: sqlite3.Connection, app_id: int, client_id: str, builder: Builder) -> None:
         operation = self._operation(db, app_id, builder)
         db.execute(
             "INSERT INTO builder (app_id, operation_id, client_id, start_time, end_time, total, errors, cost, max_cost,"
@@ -86,20 +91,20 @@ class Traces:
                     operation,
                     client_id,
                     span.trace_id,
-                    span.span_id,
+                    span.id,
                     span.parent_id,
                     span.start_time,
                     span.end_time,
                     span.value,
                     span.tag,
                     span.error,
-                    int(span.failed),
+                    int(failed),
                 )
-                for span in builder.spans
+                for span, failed in spans_of(builder)
             ],
         )
 
-    def _operation(self, db: sqlite3.Connection, app_id: int, builder: BuilderRow) -> int:
+    def _operation(self, db: sqlite3.Connection, app_id: int, builder: Builder) -> int:
         seen = max(builder.start_time, builder.end_time)
         row = db.execute(
             "SELECT id, last_seen FROM operation WHERE app_id = ? AND name = ?", (app_id, builder.name)
@@ -107,7 +112,7 @@ class Traces:
         if row is None:
             cursor = db.execute(
                 "INSERT INTO operation (app_id, name, kind, last_seen) VALUES (?, ?, ?, ?)",
-                (app_id, builder.name, builder.kind, seen),
+                (app_id, builder.name, kind_of(builder.name), seen),
             )
             return int(cursor.lastrowid or 0)
         if seen > row["last_seen"]:
