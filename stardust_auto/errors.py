@@ -63,16 +63,30 @@ class UnavailableError(ServerError):
     Attributes:
         may_have_arrived: the whole request had been sent, so the server may have carried it out.
         retry_after: seconds that the server asked to wait, or ``None``.
+        status: HTTP status of the answer, or 0 without one.
     """
 
-    def __init__(self, text: str, *, may_have_arrived: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self, text: str, *, may_have_arrived: bool = False, retry_after: float | None = None, status: int = 0
+    ) -> None:
         super().__init__(text)
         self.may_have_arrived = may_have_arrived
         self.retry_after = retry_after
+        self.status = status
 
 
 class BadReplyError(ServerError):
-    """Something answered, but not with the platform's protocol: HTML, truncated JSON, a bare array, too much, HTTP 4xx."""
+    """Something answered, but not with the platform's protocol: HTML, truncated JSON, a bare array, too much, HTTP 4xx.
+
+    Attributes:
+        may_have_arrived: the server may have carried out the request; not when a proxy answered in its place.
+        status: HTTP status of the answer, or 0.
+    """
+
+    def __init__(self, text: str, *, may_have_arrived: bool = True, status: int = 0) -> None:
+        super().__init__(text)
+        self.may_have_arrived = may_have_arrived
+        self.status = status
 
 
 class Problem:

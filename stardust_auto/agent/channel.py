@@ -24,7 +24,7 @@ from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from stardust_auto.environment.settings import AgentSettings
-    from stardust_auto.export.stardust import Reporter
+    from stardust_auto.export.collector import Collector
     from stardust_auto.session.session import Session
 
 #: Seconds that a fork waits at most for our thread that is starting. In vain only where the program forks in the middle of an import that
@@ -65,7 +65,7 @@ class Channel:
         )
         self.tracer.enabled = settings.trace_enabled
         self._session: Session | None = None
-        self._reporter: Reporter | None = None
+        self._reporter: Collector | None = None
         self._start_over()
         for library in ORIGINALS:
             if library in sys.modules:
@@ -110,7 +110,7 @@ class Channel:
         return self._session
 
     @property
-    def reporter(self) -> Reporter | None:
+    def reporter(self) -> Collector | None:
         """What sends the counts, and counts what it could not send; ``None`` before :meth:`start`."""
         return self._reporter
 
@@ -181,10 +181,12 @@ class Channel:
             session.start()
             return
         if self._reporter is None:
-            from stardust_auto.export.stardust import Reporter
+            from stardust_auto.export.collector import Collector
+            from stardust_auto.export.stardust import StardustExporter
+            from stardust_auto.process.background import process_worker
 
-            tracer = self.tracer
-            self._reporter = Reporter(session, tracer.take, tracer.apply, lambda: float(tracer.period))
+            self._reporter = Collector(self.tracer, process_worker())
+            self._reporter.add(StardustExporter(session, self._reporter.apply))
         self._reporter.start()
 
     def _could_not_start(self, error: Exception) -> None:
@@ -244,14 +246,16 @@ class Channel:
         self.start()
         self._started = False
         arrived = self._wait_connected(timeout) and self._session is not None
-        arrived = arrived and self.session.stop(max(deadline - monotonic(), 0.0))
+        if arrived and self._reporter is not None:
+            arrived = self._reporter.stop(max(deadline - monotonic(), 0.0))
+        arrived = (self._session is None or self.session.stop(max(deadline - monotonic(), 0.0))) and arrived
         self._tell_loss(arrived)
         return arrived
 
     def _tell_loss(self, arrived: bool) -> None:
         """Say once what the end of this process takes with it. To those who log: nobody else is told anything."""
         reporter = self._reporter
-        lost = reporter.counts.queued if reporter is not None else 0
+        lost = reporter.unsent if reporter is not None else 0
         if not arrived:
             lost += sum(builder.total for builder in self.tracer.take())
         if lost and "logging" in sys.modules:
@@ -269,7 +273,7 @@ class Channel:
             self._session = self._reporter = None
             if session is not None:
                 if reporter is not None:
-                    session.remove_task(reporter)
+                    reporter.stop(0.0)
                 session.release(max(deadline - monotonic(), 0.1))
         return arrived
 

@@ -1,4 +1,8 @@
-"""Sends what the tracer counted: once a period, as gzip to /Trace/ReportRaw (protocol.md §3, §12.2; docs/reliability.md)."""
+"""The platform's own exporter: one gzip to /Trace/ReportRaw each period (protocol.md §3, §12.2; docs/reliability.md).
+
+What no server takes waits without its samples. Waiting periods are merged when memory runs short.
+The counts of an operation stay exact; their resolution in time becomes coarser, up to an hour.
+"""
 
 from __future__ import annotations
 
@@ -7,220 +11,237 @@ import json
 import secrets
 import threading
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
+from stardust_auto.export.collector import ExportCounts
 from stardust_auto.log import get_logger
-from stardust_auto.process.clock import monotonic, wall_time
+from stardust_auto.process.backoff import Backoff
+from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.wire.messages import TraceReply, TraceReport, write_builder, write_sample
 from stardust_auto.wire.text import TAG_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from stardust_auto.process.clock import Clock
     from stardust_auto.session.session import Session
     from stardust_auto.tracing.builder import Sample, SpanBuilder
 
 logger = get_logger(__name__)
 
-#: Seconds from the first span of a process to its first report.
-FIRST_FLUSH: Final = 5.0
 #: Each new name becomes a row on the server: 2000 of them took it 5.7 s.
 MAX_BUILDERS: Final = 500
 #: Characters of JSON in one body. At three bytes each this is 12 MB before compression; the server takes 30 MB.
 MAX_JSON: Final = 4 << 20
 #: Characters of samples of one builder.
 MAX_SAMPLES_JSON: Final = 1 << 20
-#: Builders kept while no server answers, about 250 bytes each, and the batches that they come in.
+#: Builders kept while no server answers, about 400 bytes each, and the periods that they come in.
 MAX_QUEUED_BUILDERS: Final = 20_000
-MAX_QUEUED_BATCHES: Final = 2880
+MAX_QUEUED_PERIODS: Final = 2880
+#: Merged periods cover this much at most: the server keeps statistics by the hour.
+MAX_MERGED_MS: Final = 3_600_000
 #: The server drops builders that are older than three days or a day ahead, without a word.
 MAX_AGE_MS: Final = 3 * 86_400_000 - 3_600_000
 MAX_AHEAD_MS: Final = 86_400_000 - 3_600_000
-#: Batches sent in one go before other tasks have their turn.
+#: Names that a server may exclude: each is compared with every new operation.
+MAX_EXCLUDES: Final = 1000
+#: Requests sent in one go before other tasks have their turn.
 _BURST: Final = 50
 #: A clock that is further off than this is corrected in what we send, in milliseconds.
-_CLOCK_TOLERANCE: Final = 1000
+_CLOCK_TOLERANCE_MS: Final = 1000
+#: Seconds for one call while nobody waits for it.
+_CALL_SECONDS: Final = 15.0
+_PATH: Final = "Trace/ReportRaw"
 
 
-@dataclass(frozen=True, slots=True)
-class ReportCounts:
-    """Counts of spans. ``dropped`` by reason: queue_full, too_old, reply_lost, refused, bad_reply, not_stored, unnamed."""
+class _Total(NamedTuple):
+    """One builder without its samples, as it is written. Times in Unix milliseconds, costs in milliseconds."""
 
-    reported: int
-    queued: int
-    dropped: Mapping[str, int]
-    batches: int
-    samples_trimmed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One builder as JSON without samples, open at its end."""
-
-    head: str
+    name: str
+    start: int
+    end: int
     total: int
-    start_time: int
+    errors: int
+    cost: int
+    max_cost: int
+    min_cost: int
+    value: int
+
+    def plus(self, other: _Total) -> _Total:
+        """Both together: the calls of two periods of one operation."""
+        shortest = [cost for cost in (self.min_cost, other.min_cost) if cost >= 0]
+        return _Total(
+            self.name,
+            min(self.start, other.start),
+            max(self.end, other.end),
+            min(self.total + other.total, 2**31 - 1),
+            min(self.errors + other.errors, 2**31 - 1),
+            min(self.cost + other.cost, 2**63 - 1),
+            max(self.max_cost, other.max_cost),
+            min(shortest, default=-1),
+            max(-(2**63), min(self.value + other.value, 2**63 - 1)),
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        return dict(zip(_MEMBERS, self, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
+_MEMBERS: Final = ("Name", "StartTime", "EndTime", "Total", "Errors", "Cost", "MaxCost", "MinCost", "Value")
+
+
+class _Period:
+    """What was counted in one period, or in several that were merged."""
+
+    __slots__ = ("end", "samples", "start", "totals", "was_refused")
+
+    def __init__(self) -> None:
+        self.totals: dict[str, _Total] = {}
+        #: JSON members by name, for the first attempt only.
+        self.samples: dict[str, str] = {}
+        self.start = 2**63
+        self.end = 0
+        #: The server answered that it stored nothing of this.
+        self.was_refused = False
+
+    def add(self, totals: Iterable[_Total]) -> None:
+        for total in totals:
+            known = self.totals.get(total.name)
+            self.totals[total.name] = total if known is None else known.plus(total)
+            self.start = min(self.start, total.start)
+            self.end = max(self.end, total.end)
+
+
 class _Batch:
-    """Builders that travel together under one id; the samples are sent with the first attempt only."""
+    """What travels in one request. It keeps its id and its content when the answer is lost."""
 
-    id: str
-    entries: tuple[_Entry, ...]
+    __slots__ = ("id", "totals")
 
-    @property
-    def total(self) -> int:
-        return sum(entry.total for entry in self.entries)
+    def __init__(self) -> None:
+        self.id = secrets.token_hex(16)
+        self.totals: list[_Total] = []
 
 
-class Reporter:
-    """A task of the session: takes the builders of a period, sends them, keeps them while no server answers.
+class _Outcome(NamedTuple):
+    """What became of a batch. ``is_done``: it does not wait any more. ``pause``: send nothing more for now."""
 
-    ``take`` hands over the finished builders, ``apply`` gets the server's policy with each answer, ``period`` is the
-    current period in seconds.
+    is_done: bool
+    pause: bool = False
+    retry_after: float | None = None
+
+
+class StardustExporter:
+    """A task of its session, which wakes it when the server is back.
+
+    Args:
+        session: where to send to.
+        apply: gets the policy that a server answers with, when it has changed.
+        clock: decides about ages and the back-off.
     """
 
-    name = "reporter"
+    name = "stardust"
 
-    def __init__(
-        self,
-        session: Session,
-        take: Callable[[], Sequence[SpanBuilder]],
-        apply: Callable[[TracePolicy], None],
-        period: Callable[[], float],
-        *,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, session: Session, apply: Callable[[TracePolicy], None], *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._session = session
-        self._take = take
         self._apply = apply
-        self._period = period
         self._clock = clock
-        self._fresh()
-        after_fork_in_child(self._fresh)
+        self.reset_after_fork()
+        after_fork_in_child(self.reset_after_fork)
 
-    def _fresh(self) -> None:
-        # A forked child never sends what its parent has queued.
+    def reset_after_fork(self) -> None:
+        """A forked child never sends what its parent has queued."""
         self._lock = threading.Lock()
-        self._queue: deque[_Batch] = deque()
-        self._queued_builders = 0
-        self._queued_spans = 0
-        #: Spans of a report that is being sent for the first time.
-        self._under_way = 0
-        self._next: float | None = None
+        #: Oldest first. Only the last one has samples.
+        self._waiting: deque[_Period] = deque()
+        #: Batches whose answer was lost, for a server that keeps each batch once.
+        self._unanswered: deque[_Batch] = deque()
+        self._builders = 0
+        self._spans = 0
         self._reported = 0
         self._batches = 0
         self._trimmed = 0
         self._dropped: Counter[str] = Counter()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
+        self._policy: TracePolicy | None = None
+        self._backoff = Backoff(5.0, 60.0, jitter=1.0)
+        self._not_before = 0.0
+        self._max_builders = MAX_BUILDERS
         #: The server has echoed a batch id: it keeps each batch once, so a batch may be sent again.
         self._keeps_once = False
 
     @property
-    def counts(self) -> ReportCounts:
-        """What was sent, what waits, and what was dropped for which reason."""
-        return ReportCounts(
-            self._reported, self._queued_spans + self._under_way, dict(self._dropped), self._batches, self._trimmed
-        )
+    def counts(self) -> ExportCounts:
+        """What was sent, what waits, and what was dropped for which reason (docs/reliability.md)."""
+        return ExportCounts(self._reported, self._spans, dict(self._dropped), self._batches, self._trimmed)
 
     def start(self) -> None:
-        """To be called with the first span of a process: the first report follows five seconds later."""
-        if self._next is None:
-            self._next = self._clock() + FIRST_FLUSH
+        """Send in the background from now on."""
         self._session.add_task(self)
         self._session.start()
 
-    def run(self) -> float | None:
-        """Send when the period is over; when woken before, only what waits."""
-        now = self._clock()
-        if self._next is None:
-            self._next = now + FIRST_FLUSH
-        with self._lock:
-            if now >= self._next:
-                self._send_fresh()
-                self._next = now + max(1.0, float(self._period()))  # which the reply may have changed
-            if self._replay(_BURST):
-                return 0.05
-        return max(0.05, self._next - self._clock())
+    def stop(self) -> None:
+        """Send nothing in the background any more."""
+        self._session.remove_task(self)
 
-    def finish(self, deadline: float) -> None:
-        """Send everything there is, as far as it goes before ``deadline``."""
-        if not self._lock.acquire(timeout=max(0.0, deadline - monotonic())):
+    def take(self, builders: Sequence[SpanBuilder]) -> None:
+        """Keep a period, and send it soon."""
+        with self._lock:
+            self._keep(builders)
+        self._session.wake(self)
+
+    def run(self) -> float | None:
+        """Send what waits, unless the last attempt failed a moment ago."""
+        wait = self._not_before - self._clock.monotonic()
+        if wait > 0:
+            self._forget_samples()
+            return wait
+        with self._lock:
+            return self._send_all(_BURST, None)
+
+    def flush(self, deadline: float) -> None:
+        """Send everything there is, as far as it goes before ``deadline``, whatever the back-off says."""
+        if not self._lock.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
             return
         try:
-            self._send_fresh()
-            while monotonic() < deadline and self._replay(_BURST):
+            while self._clock.monotonic() < deadline and self._send_all(_BURST, deadline) == 0.0:
                 continue
         finally:
             self._lock.release()
 
-    def flush(self, timeout: float = 1.0) -> bool:
-        """Send everything now, waiting at most ``timeout`` seconds. True when nothing is left."""
-        deadline = monotonic() + timeout
-        return self._session.run(lambda: self.finish(deadline), timeout) and not self._queue
+    def finish(self, deadline: float) -> None:
+        """The session stops."""
+        self.flush(deadline)
 
-    def _send_fresh(self) -> None:
-        builders = self._take()
-        self._under_way = sum(builder.total for builder in builders)
-        for batch, parts in self._pack(builders):
-            if not self._send(batch, parts):
-                self._keep(batch)
-            self._under_way -= batch.total
-        self._under_way = 0
+    # -- what waits --------------------------------------------------------------------------------------------------
 
-    def _replay(self, limit: int) -> bool:
-        """Send what waits, oldest first, until one fails; True when there is more to send at once."""
-        for _ in range(limit):
-            if not self._queue:
-                return False
-            batch = self._queue[0]
-            if not self._send(batch, [entry.head + "}" for entry in batch.entries]):
-                return False
-            self._forget_oldest()
-        return bool(self._queue)
-
-    def _keep(self, batch: _Batch) -> None:
-        self._queue.append(batch)
-        self._queued_builders += len(batch.entries)
-        self._queued_spans += batch.total
-        while self._queued_builders > MAX_QUEUED_BUILDERS or len(self._queue) > MAX_QUEUED_BATCHES:
-            self._dropped["queue_full"] += self._forget_oldest().total
-
-    def _forget_oldest(self) -> _Batch:
-        oldest = self._queue.popleft()
-        self._queued_builders -= len(oldest.entries)
-        self._queued_spans -= oldest.total
-        return oldest
-
-    def _pack(self, builders: Sequence[SpanBuilder]) -> Iterator[tuple[_Batch, list[str]]]:
-        entries: list[_Entry] = []
-        parts: list[str] = []
-        size = 0
-        offset = self._session.clock_offset_ms
-        shift = offset if abs(offset) >= _CLOCK_TOLERANCE else 0
+    def _keep(self, builders: Sequence[SpanBuilder]) -> None:
+        self._forget_samples()
+        offset = self._session.connection.clock_offset_ms
+        shift = offset if abs(offset) >= _CLOCK_TOLERANCE_MS else 0
+        period = _Period()
         for builder in builders:
-            written = write_builder(builder, shift)
-            if not written["Name"]:
-                self._dropped["unnamed"] += written["Total"]
+            try:
+                total = _Total(*(write_builder(builder, shift)[member] for member in _MEMBERS))
+                samples = self._written_samples(builder, shift)
+            except Exception as error:  # noqa: BLE001 - one odd value of the program must not cost the whole period
+                self._drop("faulty", _total_of(builder), f"{type(error).__name__} in a value of the program")
                 continue
-            entry = _Entry(_dumps(written)[:-1], written["Total"], written["StartTime"])
-            part = entry.head + self._samples(builder, shift) + "}"
-            if entries and (len(entries) >= MAX_BUILDERS or size + len(part) > MAX_JSON):
-                yield _Batch(secrets.token_hex(16), tuple(entries)), parts
-                entries, parts, size = [], [], 0
-            entries.append(entry)
-            parts.append(part)
-            size += len(part)
-        if entries:
-            yield _Batch(secrets.token_hex(16), tuple(entries)), parts
+            if not total.name:
+                self._dropped["unnamed"] += total.total
+                continue
+            self._spans += total.total
+            if total.name not in period.totals and samples:
+                period.samples[total.name] = samples
+            period.add((total,))
+        if period.totals:
+            self._waiting.append(period)
+            self._builders += len(period.totals)
+            self._make_room()
 
-    def _samples(self, builder: SpanBuilder, shift: int) -> str:
-        """Both lists, errors first when there is not room for all."""
+    def _written_samples(self, builder: SpanBuilder, shift: int) -> str:
+        """Both lists as JSON members; errors first when there is not room for all."""
         left = MAX_SAMPLES_JSON
         lists: dict[str, str] = {}
         kinds: tuple[tuple[str, Sequence[Sample]], ...]
@@ -228,8 +249,8 @@ class Reporter:
         for name, samples in kinds:
             written: list[str] = []
             for sample in samples:
-                text = _dumps(write_sample(sample, shift))
-                if len(text) > left:
+                text = self._written_sample(sample, shift)
+                if text is None or len(text) > left:
                     self._trimmed += 1
                     continue
                 left -= len(text)
@@ -238,78 +259,214 @@ class Reporter:
                 lists[name] = ",".join(written)
         return "".join(f',"{name}":[{lists[name]}]' for name in ("Samples", "ErrorSamples") if name in lists)
 
-    def _send(self, batch: _Batch, parts: list[str]) -> bool:
-        """False when the batch must be kept; sent, refused and dropped batches are done with."""
-        kept = self._drop_too_old(batch, parts)
-        if not kept:
-            return True
-        total = sum(entry.total for entry, _ in kept)
-        reason = ""
+    @staticmethod
+    def _written_sample(sample: Sample, shift: int) -> str | None:
+        try:
+            return _dumps(write_sample(sample, shift))
+        except Exception:  # noqa: BLE001 - a sample of an odd value is left out; its call counts
+            return None
+
+    def _forget_samples(self) -> None:
+        for period in self._waiting:
+            period.samples = {}
+
+    def _make_room(self) -> None:
+        while self._builders > MAX_QUEUED_BUILDERS or len(self._waiting) > MAX_QUEUED_PERIODS:
+            if self._merge_two():
+                continue
+            if self._unanswered:
+                self._give_up(self._unanswered.popleft().totals, "queue_full")
+            else:
+                self._give_up(self._waiting.popleft().totals.values(), "queue_full")
+
+    def _merge_two(self) -> bool:
+        """Merge the two neighbours that cover the least time together, the oldest of several."""
+        periods = list(self._waiting)
+        best, best_index = MAX_MERGED_MS + 1, -1
+        for index in range(len(periods) - 2):  # not the newest: it has samples
+            first, second = periods[index], periods[index + 1]
+            covered = second.end - first.start
+            if covered < best and not first.totals.keys().isdisjoint(second.totals):
+                best, best_index = covered, index
+        if best_index < 0:
+            return False
+        first, second = periods[best_index], periods[best_index + 1]
+        before = len(first.totals) + len(second.totals)
+        first.add(second.totals.values())
+        self._builders -= before - len(first.totals)
+        del self._waiting[best_index + 1]
+        return True
+
+    def _give_up(self, totals: Iterable[_Total], reason: str, detail: str = "") -> None:
+        totals = list(totals)
+        count = sum(total.total for total in totals)
+        self._builders -= len(totals)
+        self._spans -= count
+        if detail:
+            self._drop(reason, count, detail)
+        else:
+            self._dropped[reason] += count
+
+    def _drop(self, reason: str, count: int, detail: str) -> None:
+        self._dropped[reason] += count
+        self._log_once(reason, f"{count} spans not reported ({reason}): {detail}; further losses are only counted")
+
+    def _log_once(self, topic: str, text: str) -> None:
+        if topic not in self._logged:
+            self._logged.add(topic)
+            logger.warning("%s", text)
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _send_all(self, limit: int, deadline: float | None) -> float | None:
+        """Send at most ``limit`` batches: the newest period, which has samples, then the oldest.
+
+        Returns:
+            Seconds until there is more to do: 0.0 for more to send at once, ``None`` when the session or the next period will wake us.
+        """
+        for _ in range(limit):
+            if self._waiting and self._waiting[-1].samples:
+                outcome = self._send_part(self._waiting[-1], deadline)
+            elif self._unanswered:
+                batch = self._unanswered[0]
+                outcome = self._post(batch, None, deadline)
+                if outcome.is_done:
+                    self._unanswered.popleft()
+            elif self._waiting:
+                outcome = self._send_part(self._waiting[0], deadline)
+            else:
+                return None
+            if outcome.pause:
+                return self._pause(outcome.retry_after)
+        self._not_before = 0.0
+        return 0.0
+
+    def _pause(self, retry_after: float | None) -> float | None:
+        self._forget_samples()
+        if not self._session.connection.online:
+            return None  # it has a back-off of its own, and wakes its tasks afterwards
+        wait = self._backoff.failed(at_least=retry_after)
+        self._not_before = self._clock.monotonic() + wait
+        return wait
+
+    def _send_part(self, period: _Period, deadline: float | None) -> _Outcome:
+        """Send as much of ``period`` as one request takes."""
+        now = self._clock.wall_ns() // 1_000_000 + self._session.connection.clock_offset_ms
+        batch = _Batch()
+        size = 0
+        for total in list(period.totals.values()):
+            if not now - MAX_AGE_MS <= total.start <= now + MAX_AHEAD_MS:
+                self._remove((total,), period)
+                self._give_up((total,), "too_old")
+                continue
+            size += len(period.samples.get(total.name, "")) + 250
+            if batch.totals and (len(batch.totals) >= self._max_builders or size > MAX_JSON):
+                break
+            batch.totals.append(total)
+        outcome = self._post(batch, period, deadline) if batch.totals else _Outcome(is_done=True)
+        if outcome.is_done:
+            self._remove(batch.totals, period)
+        return outcome
+
+    def _remove(self, totals: Iterable[_Total], period: _Period) -> None:
+        for total in totals:
+            del period.totals[total.name]
+            period.samples.pop(total.name, None)
+        if not period.totals:
+            self._waiting.remove(period)
+
+    def _post(self, batch: _Batch, period: _Period | None, deadline: float | None) -> _Outcome:
+        """Send ``batch``, with the samples of ``period``; ``None`` for one that was sent before."""
+        seconds = _CALL_SECONDS if deadline is None else max(0.0, deadline - self._clock.monotonic())
         try:
             data = self._session.call(
-                "Trace/ReportRaw",
-                data=gzip.compress(self._body(batch.id, [part for _, part in kept]), 6, mtime=0),
+                _PATH,
+                data=gzip.compress(self._body(batch, period), 6, mtime=0),
                 content_type="application/x-gzip",
+                timeout=min(seconds, _CALL_SECONDS),
                 repeatable=self._keeps_once,
             )
         except UnavailableError as error:
-            if error.may_have_arrived and not self._keeps_once:
-                reason, detail = "reply_lost", str(error)
-            else:
-                return False
+            if not error.may_have_arrived:
+                return _Outcome(is_done=False, pause=True, retry_after=error.retry_after)
+            return self._answer_lost(batch, period, "reply_lost", error)
+        except BadReplyError as error:
+            if error.status == 413:
+                return self._too_large(batch, period)
+            if not error.may_have_arrived:
+                return _Outcome(is_done=False, pause=True)
+            return self._answer_lost(batch, period, "bad_reply", error)
         except ApiError as error:
             if error.code in (401, 403):
-                return False
-            reason, detail = "refused", str(error)
-        except BadReplyError as error:
-            reason, detail = "bad_reply", str(error)
-        else:
-            if data is not None:
-                self._accept(batch, total, data)
-                return True
-            reason, detail = "not_stored", "the server answered without data"
-        self._drop(reason, total, detail)
-        return True
+                return _Outcome(is_done=False, pause=True)
+            self._give_up(batch.totals, "refused", str(error))
+            return _Outcome(is_done=True)
+        except Exception as error:  # noqa: BLE001 - memory, imports, psutil: nothing was sent, so it is kept
+            self._log_once("fault", f"a report could not be sent: {type(error).__name__}: {error}")
+            return _Outcome(is_done=False, pause=True)
+        if data is None:
+            return self._not_stored(batch, period)
+        self._accept(batch, data)
+        return _Outcome(is_done=True)
 
-    def _accept(self, batch: _Batch, total: int, data: object) -> None:
-        self._reported += total
+    def _accept(self, batch: _Batch, data: object) -> None:
+        self._backoff.succeeded()
+        count = sum(total.total for total in batch.totals)
+        self._builders -= len(batch.totals)
+        self._spans -= count
+        self._reported += count
         self._batches += 1
         reply = TraceReply.from_wire(data)
         self._keeps_once = reply.batch_id == batch.id
+        policy = _policy(reply)
+        if policy == self._policy:
+            return  # the excludes are compiled for each policy that is applied
         try:
-            self._apply(_policy(reply))
+            self._apply(policy)
+            self._policy = policy
         except Exception as error:  # noqa: BLE001 - the report has arrived; whoever applies the policy is at fault
-            self._say_once("policy", f"the server's policy could not be applied: {type(error).__name__}: {error}")
+            self._log_once("policy", f"the server's policy could not be applied: {type(error).__name__}: {error}")
 
-    def _drop(self, reason: str, total: int, detail: str) -> None:
-        self._dropped[reason] += total
-        self._say_once(reason, f"{total} spans not reported ({reason}): {detail}; further losses are only counted")
+    def _answer_lost(self, batch: _Batch, period: _Period | None, reason: str, error: Exception) -> _Outcome:
+        """The server may have stored it. One that keeps each batch once gets it again; another one would count it twice."""
+        if not self._keeps_once:
+            self._give_up(batch.totals, reason, str(error))
+        elif period is not None:
+            self._unanswered.append(batch)
+        else:
+            return _Outcome(is_done=False, pause=True)
+        return _Outcome(is_done=True, pause=True)  # the next answer would be lost in the same way
 
-    def _say_once(self, topic: str, text: str) -> None:
-        if topic not in self._said:
-            self._said.add(topic)
-            logger.warning("%s", text)
+    def _not_stored(self, batch: _Batch, period: _Period | None) -> _Outcome:
+        """The server accepted nothing. The samples may be the reason, so it gets the counts alone once."""
+        if period is not None and not period.was_refused:
+            period.was_refused, period.samples = True, {}
+            return _Outcome(is_done=False)
+        self._give_up(batch.totals, "not_stored", "the server answered without data")
+        return _Outcome(is_done=True)
 
-    def _drop_too_old(self, batch: _Batch, parts: list[str]) -> list[tuple[_Entry, str]]:
-        now = int(wall_time() * 1000) + self._session.clock_offset_ms
-        kept: list[tuple[_Entry, str]] = []
-        for entry, part in zip(batch.entries, parts, strict=True):
-            if now - MAX_AGE_MS <= entry.start_time <= now + MAX_AHEAD_MS:
-                kept.append((entry, part))
-            else:
-                self._dropped["too_old"] += entry.total
-        return kept
+    def _too_large(self, batch: _Batch, period: _Period | None) -> _Outcome:
+        """A proxy has a smaller limit than the server: leave the samples out, then send fewer builders at a time."""
+        if period is None or (not period.samples and len(batch.totals) == 1):
+            self._give_up(batch.totals, "too_large", "HTTP 413")
+            return _Outcome(is_done=True)
+        if not period.samples:
+            self._max_builders = max(1, len(batch.totals) // 2)
+        period.samples = {}
+        return _Outcome(is_done=False)
 
-    def _body(self, batch_id: str, parts: list[str]) -> bytes:
-        session = self._session
+    def _body(self, batch: _Batch, period: _Period | None) -> bytes:
+        account = self._session.account
         head = TraceReport(
-            app_id=session.app_id,
-            app_name=session.app_name,
-            client_id=session.client_id,
-            version=session.version,  # a server sends its excludes only in reply to a version
-            batch_id=batch_id,
+            app_id=account.app_id,
+            app_name=account.app_name,
+            client_id=account.client_id,
+            version=account.version,  # a server sends its excludes only in reply to a version
+            batch_id=batch.id,
         )
-        return f'{_dumps(head.to_wire())[:-1]},"Builders":[{",".join(parts)}]}}'.encode()
+        samples = period.samples if period is not None else {}
+        builders = ",".join(_dumps(total.to_wire())[:-1] + samples.get(total.name, "") + "}" for total in batch.totals)
+        return f'{_dumps(head.to_wire())[:-1]},"Builders":[{builders}]}}'.encode()
 
 
 def _policy(reply: TraceReply) -> TracePolicy:
@@ -322,12 +479,16 @@ def _policy(reply: TraceReply) -> TracePolicy:
         max_tag_length=_within(reply.max_tag_length, 1, TAG_LIMIT),
         request_tag_length=min(reply.request_tag_length, TAG_LIMIT) if reply.request_tag_length else None,
         enable_meter=reply.enable_meter,
-        excludes=reply.excludes or (),
+        excludes=(reply.excludes or ())[:MAX_EXCLUDES],
     )
 
 
 def _within(value: int, low: int, high: int) -> int | None:
     return max(low, min(value, high)) if value > 0 else None
+
+
+def _total_of(builder: SpanBuilder) -> int:
+    return builder.total if type(builder.total) is int else 0
 
 
 def _dumps(value: dict[str, Any]) -> str:

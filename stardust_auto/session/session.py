@@ -55,21 +55,22 @@ class Session:
     _shared_lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, identity: Identity, *, worker: Worker | None = None) -> None:
-        self._worker = worker or process_worker()
+        self.worker = worker or process_worker()
         servers = ServerList(identity.servers)
-        self._connection = Connection(servers, Account(servers.all[0], identity))
-        self._connection.on_online = self._on_online
-        self._connection.on_failed = self._on_failed
-        self._connection.on_doubt = self.look_after_loss
-        self._connection.on_commands = self.take_commands
+        self.account = Account(servers.all[0], identity)
+        self.connection = Connection(servers, self.account)
+        self.connection.on_online = self._on_online
+        self.connection.on_failed = self._on_failed
+        self.connection.on_doubt = self.look_after_loss
+        self.connection.on_commands = self.take_commands
         self._tasks: list[Task] = []
         self._key: tuple[tuple[str, ...], str] | None = None
         self._users = 0
         self._started = False
         self._greeted = False
-        self._heartbeat = Heartbeat(self, self._connection, self._worker.clock)
-        self._desk = Desk(self, self._connection, self._worker.clock)
-        self._push = PushDuty(self, self._connection, self._worker) if identity.push else None
+        self._heartbeat = Heartbeat(self, self.connection, self.worker.clock)
+        self._desk = Desk(self, self.connection, self.worker.clock)
+        self._push = PushDuty(self, self.connection, self.worker) if identity.push else None
         self._registry: ServiceRegistry | None = None
         self._errors = ErrorEvents(self)
         after_fork_in_child(self._after_fork)
@@ -78,7 +79,7 @@ class Session:
         # Only fresh objects: the child logs in as another instance when it starts the session itself.
         self._started = False
         self._desk.fresh()
-        self._connection.abandon()
+        self.connection.abandon()
         if self._push is not None:
             self._push.abandon()
         self._start_over()
@@ -89,7 +90,7 @@ class Session:
 
     def _start_over(self) -> None:
         self._greeted = False
-        self._connection.fresh()
+        self.connection.fresh()
         self._heartbeat.fresh()
         if self._push is not None:
             self._push.fresh()
@@ -124,12 +125,12 @@ class Session:
     @property
     def state(self) -> str:
         """new, online, lost, refused or stopped."""
-        return self._connection.state.value
+        return self.connection.state.value
 
     @property
     def status(self) -> SessionStatus:
         """A snapshot for people and tools."""
-        connection = self._connection
+        connection = self.connection
         return SessionStatus(
             state=connection.state.value,
             server=connection.servers.active.url,
@@ -143,42 +144,42 @@ class Session:
     @property
     def app_id(self) -> str:
         """The application's name as the server spells it."""
-        return self._connection.account.app_id
+        return self.connection.account.app_id
 
     @property
     def app_name(self) -> str:
         """The name for people."""
-        return self._connection.account.app_name
+        return self.connection.account.app_name
 
     @property
     def version(self) -> str:
         """The application's version as dotted integers."""
-        return self._connection.account.version
+        return self.connection.account.version
 
     @property
     def client_id(self) -> str:
         """This instance."""
-        return self._connection.account.client_id
+        return self.connection.account.client_id
 
     @property
     def clock_offset_ms(self) -> int:
         """Server clock minus ours, in milliseconds."""
-        return self._connection.clock_offset_ms
+        return self.connection.clock_offset_ms
 
     @property
     def period(self) -> int:
         """Seconds between two heartbeats, as the server wants it."""
-        return self._connection.period
+        return self.connection.period
 
     @property
     def server(self) -> str:
         """The address in use."""
-        return self._connection.servers.active.url
+        return self.connection.servers.active.url
 
     @property
     def secrets(self) -> tuple[Secret | None, ...]:
         """What must not show up in a text."""
-        return (*self._connection.account.secrets, self._connection.token)
+        return (*self.connection.account.secrets, self.connection.token)
 
     @property
     def registry(self) -> ServiceRegistry:
@@ -191,27 +192,27 @@ class Session:
         return self._registry
 
     def __repr__(self) -> str:
-        return f"<Session {self._connection.account.app_id} at {self.server}: {self.state}>"
+        return f"<Session {self.connection.account.app_id} at {self.server}: {self.state}>"
 
     def start(self) -> None:
         """Start the background work of this process. Never blocks; again and again does no harm."""
-        if self._started and self._worker.running:
+        if self._started and self.worker.running:
             return
         self._started = True
-        if self._connection.state is State.STOPPED:
+        if self.connection.state is State.STOPPED:
             self._start_over()
         package_logger.addHandler(self._errors)
-        self._worker.add(self._heartbeat)
-        self._worker.add(self._desk)
+        self.worker.add(self._heartbeat)
+        self.worker.add(self._desk)
         if self._push is not None:
-            self._worker.add(self._push)
+            self.worker.add(self._push)
         for task in self._tasks:
-            self._worker.add(task)
-        self._worker.start()
+            self.worker.add(task)
+        self.worker.start()
 
     def leave(self) -> None:
         """The process is about to end: no Ping and no socket any more, only what is needed to report."""
-        self._connection.leaving = True
+        self.connection.leaving = True
 
     def stop(self, timeout: float = 1.0, reason: str = "stop") -> bool:
         """Flush every task, say good-bye and stop, all within ``timeout`` seconds. True when all of it was done.
@@ -222,12 +223,12 @@ class Session:
         done = self.run(lambda: self._finish(deadline, reason), timeout) if self._started else True
         for task in (*self._tasks, self._heartbeat, self._desk, self._push):
             if task is not None:
-                self._worker.remove(task)
+                self.worker.remove(task)
         if done:
-            self._connection.close()
+            self.connection.close()
         else:  # the thread hangs in a call: it closes the rest itself when the call's deadline has passed
-            self._connection.deadline = deadline
-            self._connection.state = State.STOPPED
+            self.connection.deadline = deadline
+            self.connection.state = State.STOPPED
         package_logger.removeHandler(self._errors)
         self._started = False
         return done
@@ -237,17 +238,17 @@ class Session:
         if task not in self._tasks:
             self._tasks.append(task)
         if self._started:
-            self._worker.add(task, delay)
+            self.worker.add(task, delay)
 
     def remove_task(self, task: Task) -> None:
         """Run ``task`` no more."""
         if task in self._tasks:
             self._tasks.remove(task)
-        self._worker.remove(task)
+        self.worker.remove(task)
 
     def wake(self, task: Task, delay: float = 0.0) -> None:
         """Run ``task`` in ``delay`` seconds, if that is sooner than planned."""
-        self._worker.schedule(task, delay, sooner=True)
+        self.worker.schedule(task, delay, sooner=True)
 
     def run(self, function: Callable[[], object], timeout: float) -> bool:
         """Run ``function`` on the background thread and wait for it at most ``timeout`` seconds; True when it is done.
@@ -255,16 +256,16 @@ class Session:
         Without a thread it runs at once in the caller's, and no call in it goes on for longer.
         """
         deadline = monotonic() + timeout
-        if self._worker.running and not self._worker.is_current_thread:
-            job = Job(self._worker, function, deadline)
-            self._worker.add(job)
+        if self.worker.running and not self.worker.is_current_thread:
+            job = Job(self.worker, function, deadline)
+            self.worker.add(job)
             return job.done.wait(max(0.0, timeout))
-        before, self._connection.deadline = self._connection.deadline, deadline
+        before, self.connection.deadline = self.connection.deadline, deadline
         try:
             with suppressed():
                 function()
         finally:
-            self._connection.deadline = before
+            self.connection.deadline = before
         return True
 
     def call(
@@ -288,7 +289,7 @@ class Session:
             UnavailableError: no server answered in ``timeout`` seconds, or the next attempt is not due yet.
             BadReplyError: what answered does not speak the protocol.
         """
-        return self._connection.call(
+        return self.connection.call(
             path,
             body,
             method=method,
@@ -339,7 +340,7 @@ class Session:
         self.wake(self._heartbeat, wait)
 
     def _finish(self, deadline: float, reason: str) -> None:
-        self._connection.deadline = deadline
+        self.connection.deadline = deadline
         for task in tuple(self._tasks):
             try:
                 task.finish(deadline)
@@ -348,10 +349,10 @@ class Session:
         if self._push is not None:
             self._push.finish(deadline)
         try:
-            if self._connection.online:
+            if self.connection.online:
                 self.post_event("info", "stop", reason)
                 self._desk.run()
-                self._connection.logout(reason)
+                self.connection.logout(reason)
         except StardustError as error:
             logger.debug("no good-bye: %s", error)
 

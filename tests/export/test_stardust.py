@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +15,11 @@ from _kit.faulty_server import FaultyServer, Handler, totals
 from _kit.ports import reserved_port
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
-from stardust_auto.export import stardust as reporting
-from stardust_auto.export.stardust import Reporter
+from stardust_auto.export import stardust as exporting
+from stardust_auto.export.collector import Collector, ExportCounts
+from stardust_auto.export.stardust import StardustExporter
+from stardust_auto.process.background import Worker
+from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.session.session import Session
 from stardust_auto.tracing.builder import Sample, SpanBuilder, TracePolicy
 
@@ -46,33 +49,76 @@ class Source:
     def __init__(self) -> None:
         self.ready: list[SpanBuilder] = []
         self.policies: list[TracePolicy] = []
-        self.period = 60.0
+        self.made: list[Reporter] = []
+        self.period = 60
 
     def take(self) -> Sequence[SpanBuilder]:
         taken, self.ready = self.ready, []
         return taken
 
+    def apply(self, policy: TracePolicy) -> None:
+        self.policies.append(policy)
+
     def reporter(self, session: Any, **options: Any) -> Reporter:
-        return Reporter(session, self.take, self.policies.append, lambda: self.period, **options)
+        self.made.append(Reporter(self, session, **options))
+        return self.made[-1]
+
+
+class Reporter:
+    """A collector with the exporter of one session."""
+
+    def __init__(self, source: Source, session: Any, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.collector = Collector(source, session.worker, clock)
+        self.exporter = StardustExporter(session, self.collector.apply, clock=clock)
+        self.collector.add(self.exporter)
+        self.start, self.run, self.stop = self.collector.start, self.collector.run, self.collector.stop
+
+    @property
+    def counts(self) -> ExportCounts:
+        return self.exporter.counts
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        return self.collector.flush(timeout)
+
+
+class HandClock(Clock):
+    """Moves only when told; its wall clock begins at this moment."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.epoch = time.time() - self.now
+
+    def monotonic_ns(self) -> int:
+        return int(self.now * 1e9)
+
+    def wall_ns(self) -> int:
+        return int((self.epoch + self.now) * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.epoch + self.now
 
 
 class StubSession:
     """A session whose answers the test decides, for what a real server cannot be made to do on cue."""
 
-    app_id, app_name, client_id, version, clock_offset_ms = "demo", "Demo", "10.0.0.5@1", "1.0", 0
-
     def __init__(self) -> None:
+        self.worker = Worker()
+        self.account = SimpleNamespace(app_id="demo", app_name="Demo", client_id="10.0.0.5@1", version="1.0")
+        self.connection = SimpleNamespace(online=True, clock_offset_ms=0)
         self.outcomes: list[Any] = []
         self.sent: list[dict[str, Any]] = []
         self.repeatable: list[bool] = []
 
-    def call(self, path: str, *, data: bytes, content_type: str, repeatable: bool) -> Any:
+    def call(self, path: str, *, data: bytes, content_type: str, timeout: float, repeatable: bool) -> Any:
         import gzip
 
         assert (path, content_type) == ("Trace/ReportRaw", "application/x-gzip")
         self.repeatable.append(repeatable)
         outcome = self.outcomes.pop(0) if self.outcomes else {}
-        if isinstance(outcome, StardustError) and not getattr(outcome, "may_have_arrived", False):
+        if isinstance(outcome, Exception) and not getattr(outcome, "may_have_arrived", False):
             raise outcome
         body = json.loads(gzip.decompress(data))
         self.sent.append(body)
@@ -80,14 +126,25 @@ class StubSession:
             raise outcome
         return outcome(body) if callable(outcome) else outcome
 
-    def run(self, function: Callable[[], object], timeout: float) -> bool:
-        function()
-        return True
+    def add_task(self, task: Any) -> None:
+        self.worker.add(task)
+
+    def remove_task(self, task: Any) -> None:
+        self.worker.remove(task)
+
+    def wake(self, task: Any) -> None:
+        self.worker.schedule(task, sooner=True)
+
+    def start(self) -> None:
+        return
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source()
+def source() -> Iterator[Source]:
+    made = Source()
+    yield made
+    for reporter in made.made:
+        reporter.collector._worker.remove(reporter.collector)
 
 
 def test_what_a_report_looks_like(server: FaultyServer, new_session: NewSession, source: Source) -> None:
@@ -123,39 +180,45 @@ def test_policy_and_excludes_are_applied(server: FaultyServer, new_session: NewS
 
 
 def test_first_report_five_seconds_after_the_first_span_then_each_period(source: Source) -> None:
-    now = [100.0]
-    session = StubSession()
-    reporter = source.reporter(session, clock=lambda: now[0])
+    clock, session = HandClock(), StubSession()
+    reporter = source.reporter(session, clock=clock)
+    reporter.collector.start = lambda: None  # type: ignore[method-assign]  # the test drives it
+    session.worker.add(reporter.exporter)
     source.ready = [builder("a")]
     assert reporter.run() == 5
-    now[0] += 3
+    clock.now += 3
     assert reporter.run() == 2  # woken in between: nothing is taken early
     assert session.sent == []
-    now[0] += 2
+    clock.now += 2
     assert reporter.run() == 60
-    source.period = 10.0
+    session.worker.run_due()
+    source.period = 10
     source.ready = [builder("b")]
-    now[0] += 60
+    clock.now += 60
     assert reporter.run() == 10
-    now[0] += 10
+    clock.now += 10
     reporter.run()  # nothing counted, nothing sent
+    session.worker.run_due()
     assert [[item["Name"] for item in body["Builders"]] for body in session.sent] == [["a"], ["b"]]
 
 
 def test_a_period_that_the_reply_changes_holds_at_once(source: Source) -> None:
-    now = [100.0]
-
-    def apply(policy: TracePolicy) -> None:
-        source.period = policy.period
-
-    session = StubSession()
+    clock, session = HandClock(), StubSession()
+    session.worker = Worker(clock.monotonic)
     session.outcomes = [{"period": 30}, {"period": 90}]
-    reporter = Reporter(session, source.take, apply, lambda: source.period, clock=lambda: now[0])  # type: ignore[arg-type]  # a stub
-    reporter.run()
+    source.apply = lambda policy: setattr(source, "period", policy.period)  # type: ignore[method-assign,assignment]
+    reporter = source.reporter(session, clock=clock)
+    session.worker.start = lambda: False  # type: ignore[method-assign]  # the test drives it
+    source.ready = [builder("a")]
+    reporter.start()
+    session.worker.add(reporter.exporter)
+    clock.now += 5
     for wanted in (30, 90):
+        while (wait := session.worker.run_due()) == 0:
+            continue
+        assert wait == wanted
         source.ready = [builder("a")]
-        now[0] += 30
-        assert reporter.run() == wanted
+        clock.now += wanted
 
 
 def test_outage_and_replay(new_session: NewSession, source: Source) -> None:
@@ -163,8 +226,7 @@ def test_outage_and_replay(new_session: NewSession, source: Source) -> None:
     session = new_session(f"http://127.0.0.1:{port}")
     reporter = source.reporter(session)
     expected = 0
-    session.add_task(reporter)
-    session.start()
+    reporter.start()
     for number in range(5):
         source.ready = [builder("op", number + 1, samples=[sample(tag="secretive")])]
         expected += number + 1
@@ -189,8 +251,7 @@ def test_killed_in_the_middle_and_back(new_session: NewSession, source: Source) 
     source.ready = [builder("op", 2)]
     assert not reporter.flush(5)
     with FaultyServer(port) as second:
-        session.start()
-        session.add_task(reporter)
+        reporter.start()
         second.wait_for("trace/reportraw", timeout=20)
         assert totals(second.calls) == {"op": 2}
         session.stop()
@@ -241,7 +302,7 @@ def test_over_a_real_server_that_loses_replies(server: FaultyServer, new_session
     source.ready = [builder("b")]
     assert not reporter.flush(5)
     del server.answers["trace/reportraw"]
-    session._connection._next_attempt = 0.0
+    session.connection._next_attempt = 0.0
     assert reporter.flush(5)
     ids = [call.body["BatchId"] for call in server.of("trace/reportraw")]
     assert ids[1] == ids[2]
@@ -305,19 +366,139 @@ def test_null_data_over_the_wire(server: FaultyServer, new_session: NewSession, 
 
 @pytest.mark.case("X2")
 def test_the_queue_is_bounded_and_the_count_exact(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "MAX_QUEUED_BUILDERS", 100)  # down for a day
+    monkeypatch.setattr(exporting, "MAX_QUEUED_BUILDERS", 100)  # tracing.md X2: down for a day
     session = StubSession()
+    session.connection.online = False
     reporter = source.reporter(session)
-    for _ in range(50):
+    for round_number in range(50):
         session.outcomes = [UnavailableError("refused")] * 3
-        source.ready = [builder(f"op{i}", 2) for i in range(7)]
+        source.ready = [builder(f"op{round_number}.{i}", 2) for i in range(7)]
         reporter.flush()
     counts = reporter.counts
     assert counts.queued == 98 * 2
     assert counts.dropped == {"queue_full": 50 * 14 - 98 * 2}
     session.outcomes = []
-    reporter.flush()
+    assert reporter.flush()
     assert reporter.counts.reported == 98 * 2
+
+
+def test_an_outage_of_a_day_keeps_every_count_of_a_hundred_operations(source: Source) -> None:
+    clock, session = HandClock(), StubSession()
+    session.connection.online = False
+    reporter = source.reporter(session, clock=clock)
+    for minute in range(24 * 60):
+        session.outcomes = [UnavailableError("refused")]
+        source.ready = [
+            builder(f"op{i}", i + 1, errors=1, value=2, start_time=int(clock.wall() * 1000), max_ns=minute * 10**6)
+            for i in range(100)
+        ]
+        reporter.flush()
+        clock.now += 60
+    session.outcomes = []
+    assert reporter.counts.dropped == {}
+    assert len(session.sent) == 0
+    while reporter.counts.queued:
+        reporter.flush()
+    assert reporter.counts.reported == 24 * 60 * 5050
+    rows = [item for body in session.sent for item in body["Builders"]]
+    assert len(rows) <= exporting.MAX_QUEUED_BUILDERS
+    op7 = [item for item in rows if item["Name"] == "op6"]
+    assert (sum(item["Total"] for item in op7), sum(item["Errors"] for item in op7)) == (24 * 60 * 7, 24 * 60)
+    assert sum(item["Value"] for item in op7) == 24 * 60 * 2
+    assert max(item["MaxCost"] for item in op7) == 24 * 60 - 1
+    assert max(item["EndTime"] - item["StartTime"] for item in op7) <= exporting.MAX_MERGED_MS
+
+
+def test_one_odd_value_costs_its_own_operation_only(source: Source, caplog: pytest.LogCaptureFixture) -> None:
+    session = StubSession()
+    reporter = source.reporter(session)
+    source.ready = [builder("odd", 3), *(builder(f"op{i}", 1) for i in range(100))]
+    source.ready[0].cost_ns = None  # type: ignore[assignment]  # its property raises
+    source.ready.append(builder("sampled", 1, samples=[None, sample()]))
+    assert reporter.flush()
+    assert (reporter.counts.reported, reporter.counts.dropped) == (101, {"faulty": 3})
+    assert reporter.counts.samples_trimmed == 1
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("no module"), ZeroDivisionError("psutil")], ids=repr)
+def test_what_could_not_be_sent_for_an_unexpected_reason_is_kept(source: Source, error: Exception) -> None:
+    session = StubSession()
+    reporter = source.reporter(session)
+    session.outcomes = [error]
+    source.ready = [builder("a", 4)]
+    assert not reporter.flush()
+    assert (reporter.counts.queued, reporter.counts.dropped) == (4, {})
+    assert reporter.flush()
+    assert reporter.counts.reported == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadReplyError("HTTP 404", status=404, may_have_arrived=False),
+        BadReplyError("HTML", status=200, may_have_arrived=False),
+        UnavailableError("HTTP 502", status=502),
+    ],
+    ids=str,
+)
+def test_what_a_proxy_answered_is_kept(source: Source, error: StardustError) -> None:
+    session = StubSession()
+    reporter = source.reporter(session)
+    session.outcomes = [error]
+    source.ready = [builder("a", 4)]
+    assert not reporter.flush()
+    assert (reporter.counts.queued, reporter.counts.dropped) == (4, {})
+    assert reporter.flush()
+    assert reporter.counts.reported == 4
+
+
+def test_a_proxy_that_takes_small_bodies_only_gets_small_ones(source: Source) -> None:
+    session = StubSession()
+
+    def limited(body: dict[str, Any]) -> dict[str, Any]:
+        if len(body["Builders"]) > 3 or any("Samples" in item for item in body["Builders"]):
+            raise BadReplyError("HTTP 413", status=413, may_have_arrived=False)
+        return {}
+
+    session.outcomes = [limited] * 20
+    reporter = source.reporter(session)
+    source.ready = [builder(f"op{i}", 1, samples=[sample()]) for i in range(10)]
+    assert reporter.flush()
+    assert (reporter.counts.reported, reporter.counts.dropped) == (10, {})
+
+
+def test_an_endpoint_that_fails_alone_is_asked_less_and_less(source: Source) -> None:
+    clock, session = HandClock(), StubSession()
+    session.outcomes = [UnavailableError("HTTP 503", status=503)] * 1000
+    reporter = source.reporter(session, clock=clock)
+    tried: list[float] = []
+    plain = session.call
+
+    def call(path: str, **options: Any) -> Any:
+        tried.append(clock.now)
+        return plain(path, **options)
+
+    session.call = call  # type: ignore[method-assign]  # counts
+    for _ in range(360):  # half an hour with a period of 5 s
+        source.ready = [builder("a")]
+        reporter.collector._hand_over()
+        reporter.exporter.run()
+        clock.now += 5
+    assert len(tried) < 100
+    assert reporter.counts.dropped == {}
+
+
+def test_excludes_without_bound_are_not_taken_and_known_ones_are_not_applied_again(source: Source) -> None:
+    session = StubSession()
+    session.outcomes = [{"excludes": [f"name{i}" for i in range(100_000)]}] * 3
+    reporter = source.reporter(session)
+    for _ in range(3):
+        source.ready = [builder("a")]
+        assert reporter.flush(5)
+    (policy,) = source.policies
+    assert policy.excludes is not None
+    assert len(policy.excludes) == exporting.MAX_EXCLUDES
 
 
 def test_bodies_are_bounded(source: Source) -> None:
@@ -329,7 +510,7 @@ def test_bodies_are_bounded(source: Source) -> None:
     session.sent.clear()
     heavy = [sample(tag="\u4e2d" * 2000, error="\u6587" * 2000) for _ in range(1000)]
     source.ready = [builder(f"heavy{i}", 1, samples=heavy, error_samples=heavy[:100]) for i in range(10)]
-    reporter.flush()
+    assert reporter.flush(60)
     for body in session.sent:
         assert len(json.dumps(body, ensure_ascii=False).encode()) < 15_000_000  # the server takes 30 MB
     assert sum(len(body["Builders"]) for body in session.sent) == 10
@@ -355,13 +536,13 @@ def test_what_the_server_would_drop_in_silence_is_counted_here(source: Source) -
 
 def test_a_clock_that_is_off_does_not_lose_everything(source: Source) -> None:
     session = StubSession()
-    session.clock_offset_ms = 5 * 86_400_000
+    session.connection.clock_offset_ms = 5 * 86_400_000
     reporter = source.reporter(session)
     source.ready = [builder("a", 1, samples=[sample()])]
     reporter.flush()
     (item,) = session.sent[0]["Builders"]
-    assert abs(item["StartTime"] - now_ms() - session.clock_offset_ms) < 5000
-    assert abs(item["Samples"][0]["StartTime"] - now_ms() - session.clock_offset_ms) < 5000
+    assert abs(item["StartTime"] - now_ms() - session.connection.clock_offset_ms) < 5000
+    assert abs(item["Samples"][0]["StartTime"] - now_ms() - session.connection.clock_offset_ms) < 5000
 
 
 def test_flush_is_bounded_while_the_server_hangs(new_session: NewSession, source: Source) -> None:
@@ -374,13 +555,13 @@ def test_flush_is_bounded_while_the_server_hangs(new_session: NewSession, source
         server.answers["trace/reportraw"] = hang
         session = new_session(server.url)
         reporter = source.reporter(session)
-        session.add_task(reporter)
-        session.start()
+        reporter.start()
         server.wait_for("app/ping")
         source.ready = [builder()]
         started = time.monotonic()
         assert not reporter.flush(0.5)
-        assert not session.stop(0.5)
+        reporter.stop(0.0)
+        session.stop(0.5)
         assert time.monotonic() - started < 1.3
         release.set()
 
@@ -408,6 +589,7 @@ def test_stop_sends_what_is_counted(server: FaultyServer, new_session: NewSessio
     reporter.start()
     server.wait_for("app/ping")
     source.ready = [builder("last", 9)]
+    assert reporter.stop(2.0)
     assert session.stop()
     assert totals(server.calls) == {"last": 9}
     paths = [call.path for call in server.calls]
@@ -415,21 +597,21 @@ def test_stop_sends_what_is_counted(server: FaultyServer, new_session: NewSessio
 
 
 def test_a_tracer_at_fault_does_not_stop_the_thread(
-    server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
+    server: FaultyServer, new_session: NewSession, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = new_session(server.url)
 
     def take() -> Sequence[SpanBuilder]:
         raise RuntimeError("broken")
 
-    reporter = Reporter(session, take, lambda policy: None, lambda: 60.0)
-    reporter._next = 0.0
+    source.take = take  # type: ignore[method-assign]  # on purpose
     with caplog.at_level(logging.WARNING, "stardust_auto"):
-        session.add_task(reporter)
-        session.start()
+        reporter = source.reporter(session)
+        reporter.start()
         server.wait_for("app/ping")
+        assert not reporter.flush(2.0)
         assert session.stop()
-    assert "reporter failed: RuntimeError: broken" in caplog.text
+    assert "RuntimeError: broken" in caplog.text
 
 
 def test_a_policy_that_cannot_be_applied_costs_no_counts(source: Source) -> None:
@@ -438,9 +620,10 @@ def test_a_policy_that_cannot_be_applied_costs_no_counts(source: Source) -> None
     def apply(policy: TracePolicy) -> None:
         raise RuntimeError("no")
 
-    reporter = Reporter(session, source.take, apply, lambda: 60.0)  # type: ignore[arg-type]  # a stub on purpose
+    source.apply = apply  # type: ignore[method-assign]  # on purpose
+    reporter = source.reporter(session)
     source.ready = [builder(f"op{i}", 1) for i in range(1001)]
-    reporter.flush()
+    assert reporter.flush()
     assert reporter.counts.reported == 1001
 
 

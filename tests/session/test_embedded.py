@@ -12,10 +12,11 @@ import requests
 
 from stardust_auto.environment.identity import Identity
 from stardust_auto.errors import ApiError
-from stardust_auto.export.stardust import Reporter
+from stardust_auto.export.collector import Collector
+from stardust_auto.export.stardust import StardustExporter
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.session.session import Session
-from stardust_auto.tracing.builder import SpanBuilder
+from stardust_auto.tracing.builder import SpanBuilder, TracePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,10 +66,16 @@ def test_a_wrong_secret_is_refused_and_the_issued_one_works(
 def test_a_report_whose_answer_is_lost_counts_once(platform: EmbeddedServer, new_session: NewSession) -> None:
     ready: list[SpanBuilder] = []
 
-    def take() -> Sequence[SpanBuilder]:
-        taken = ready[:]
-        ready.clear()
-        return taken
+    class Source:
+        period = 60
+
+        def take(self) -> Sequence[SpanBuilder]:
+            taken = ready[:]
+            ready.clear()
+            return taken
+
+        def apply(self, policy: TracePolicy) -> None:
+            return
 
     def count(total: int) -> None:
         builder = SpanBuilder("op", int(time.time() * 1000))
@@ -76,10 +83,12 @@ def test_a_report_whose_answer_is_lost_counts_once(platform: EmbeddedServer, new
         ready.append(builder)
 
     session = new_session(platform.url)
-    reporter = Reporter(session, take, lambda policy: None, lambda: 60.0)
+    reporter = Collector(Source(), session.worker)
+    exporter = StardustExporter(session, reporter.apply)
+    reporter.add(exporter)
     count(1)
     assert reporter.flush(5)
-    send = session._connection._send
+    send = session.connection._send
 
     def lose_the_answer(*arguments: Any, **options: Any) -> Any:
         from stardust_auto.errors import UnavailableError
@@ -87,12 +96,12 @@ def test_a_report_whose_answer_is_lost_counts_once(platform: EmbeddedServer, new
         send(*arguments, **options)
         raise UnavailableError("no answer in time", may_have_arrived=True)
 
-    session._connection._send = lose_the_answer  # type: ignore[method-assign]  # the server has it, we do not know
+    session.connection._send = lose_the_answer  # type: ignore[method-assign]  # the server has it, we do not know
     count(10)
     assert not reporter.flush(5)
-    session._connection._send = send  # type: ignore[method-assign]  # as it was
+    session.connection._send = send  # type: ignore[method-assign]  # as it was
     assert reporter.flush(5)
-    assert reporter.counts.reported == 11
+    assert exporter.counts.reported == 11
     (operation,) = admin(platform, "GET", "apps/demo/operations?minutes=60")
     assert (operation["name"], operation["total"]) == ("op", 11)
 

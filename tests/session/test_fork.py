@@ -18,16 +18,24 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 PROGRAM = """
 import os, sys, threading, time
 from stardust_auto.environment.identity import Identity
-from stardust_auto.export.stardust import Reporter
+from stardust_auto.export.collector import Collector
+from stardust_auto.export.stardust import StardustExporter
 from stardust_auto.session.session import Session
 from stardust_auto.tracing.builder import SpanBuilder
 
 ready = []
 
-def take():
-    taken = ready[:]
-    ready.clear()
-    return taken
+class Source:
+    period = 60
+    def take(self):
+        taken = ready[:]
+        ready.clear()
+        return taken
+    def apply(self, policy): pass
+
+def end():
+    reporter.stop(1.0)
+    session.stop(1.0)
 
 def count(name, total):
     builder = SpanBuilder(name, int(time.time() * 1000))
@@ -35,7 +43,10 @@ def count(name, total):
     ready.append(builder)
 
 session = Session.acquire(Identity(sys.argv[1], "demo", push=True, cache_dir=sys.argv[2]))
-reporter = Reporter(session, take, lambda policy: None, lambda: 60.0)
+source = Source()
+reporter = Collector(source, session.worker)
+exporter = StardustExporter(session, reporter.apply)
+reporter.add(exporter)
 
 def wait_online():
     deadline = time.monotonic() + 10
@@ -75,11 +86,11 @@ def test_the_child_reports_for_itself(server: FaultyServer, tmp_path: Path) -> N
         wait_online()
         parent_id = session.client_id
         count("parent", 5)
-        reporter._keep(next(reporter._pack(take()))[0])   # as while the server was away
-        assert reporter.counts.queued == 5
+        exporter._keep(source.take())   # as while the server was away
+        assert reporter.unsent == 5
 
         def work():
-            assert session.state == "new" and reporter.counts.queued == 0
+            assert session.state == "new" and reporter.unsent == 0
             assert [t.name for t in threading.enumerate()] == ["MainThread"]
             count("child", 3)
             reporter.start()
@@ -115,7 +126,7 @@ def test_fork_while_the_thread_holds_the_locks(server: FaultyServer, tmp_path: P
         stuck = threading.Thread(target=lambda: session.run(lambda: session.call("my/path"), 1), daemon=True)
         stuck.start()
         time.sleep(0.3)                      # the background thread is inside the call, with the lock
-        reporter._lock.acquire()
+        exporter._lock.acquire()
 
         def work():
             count("child", 1)
@@ -166,7 +177,7 @@ def test_stop_at_exit(server: FaultyServer, tmp_path: Path) -> None:
     run(
         """
         import atexit
-        atexit.register(session.stop)
+        atexit.register(end)
         reporter.start()
         wait_online()
         count("late", 7)
@@ -183,7 +194,7 @@ def test_a_short_program_reports_at_exit(server: FaultyServer, tmp_path: Path) -
     run(
         """
         import atexit
-        atexit.register(session.stop)
+        atexit.register(end)
         count("short", 1)
         reporter.start()
         """,

@@ -495,7 +495,7 @@ def test_stop_without_a_thread_flushes_inline(server: FaultyServer, new_session:
     session = new_session(server.url)
     task = Recorder()
     session.add_task(task)
-    session._worker.start = lambda: False  # type: ignore[method-assign]  # "can't start new thread"
+    session.worker.start = lambda: False  # type: ignore[method-assign]  # "can't start new thread"
     session.start()
     session.call("App/Ping", {})
     assert session.stop()
@@ -543,7 +543,7 @@ def test_status_and_repr(server: FaultyServer, new_session: NewSession) -> None:
     session.call("App/Ping", {})
     assert session.status.state == "online"
     assert session.status.client_id == "me-1"
-    assert "planted" not in f"{session!r}{session.status!r}{vars(session)!r}{vars(session._connection)!r}"
+    assert "planted" not in f"{session!r}{session.status!r}{vars(session)!r}{vars(session.connection)!r}"
 
 
 def test_who_logs_in_says_its_name_version_and_node(server: FaultyServer, new_session: NewSession) -> None:
