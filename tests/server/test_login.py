@@ -181,9 +181,12 @@ def test_one_application_cannot_act_as_another(platform: Platform) -> None:  # p
     assert platform.get("/Trace/Tree?id=t1", victim).json()["data"]["spans"][0]["app"] == "demo"
 
 
-def test_traces_need_a_token(platform: Platform) -> None:
-    reply = platform.post("/Trace/Report", {"AppId": "anyone", "Builders": [platform.builder()]})
-    assert reply.json()["code"] == 401
+def test_traces_need_a_token_or_a_login_from_the_same_address(platform: Platform) -> None:
+    body = {"AppId": "anyone", "ClientId": "10.0.0.5@1", "Builders": [platform.builder()]}
+    assert platform.post("/Trace/Report", body).json()["code"] == 401
+    assert platform.server.store.apps.find("anyone") is None
+    platform.login()  # another application at the same address does not vouch for this one
+    assert platform.post("/Trace/Report", body).json()["code"] == 401
     assert platform.server.store.apps.find("anyone") is None
 
 

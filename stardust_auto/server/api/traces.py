@@ -7,42 +7,79 @@ from typing import TYPE_CHECKING, Any
 from stardust_auto.server.errors import CallError
 from stardust_auto.server.reports import read_report
 from stardust_auto.wire.messages import TraceReply
-from stardust_auto.wire.text import clean_text
+from stardust_auto.wire.text import ID_LIMIT, clean_text
 from stardust_auto.wire.wildcards import matches
 
 if TYPE_CHECKING:
-    from stardust_auto.server.api.call import Call
+    from stardust_auto.server.api.call import Call, Caller
     from stardust_auto.server.store.apps import App
     from stardust_auto.wire.messages import TraceReport
 
 _VIP_PERIOD_SECONDS = 10
 _VIP_SAMPLES = 100
+#: Bytes of JSON of a report without a token: nobody has proved a secret for it.
+_TOKENLESS_BYTES = 1 << 20
 
 
 def report(call: Call) -> TraceReply | None:
     """POST /Trace/Report: JSON. A body that cannot be read is ``data: null``, as with a StarServer."""
-    caller = call.caller(traced=False)  # before the body: nobody without a token makes the server parse
+    caller = _caller(call)
     call.require_json(empty=True)
     try:
-        parsed = read_report(call.body, call.services.settings.max_decompressed)
+        parsed = _parse(call, caller)
     except ValueError:
         return None
-    return _store(call, caller.app, caller.client_id, parsed)
+    return _store(call, caller, parsed)
 
 
 def report_raw(call: Call) -> TraceReply | None:
     """POST /Trace/ReportRaw: gzip or JSON, whatever the content type says."""
-    caller = call.caller(traced=False)
+    caller = _caller(call)
     if not call.body:
         return None
     try:
-        parsed = read_report(call.body, call.services.settings.max_decompressed)
+        parsed = _parse(call, caller)
     except ValueError as error:
         raise CallError(500, f"Non standard Json string: {error}") from error
-    return _store(call, caller.app, caller.client_id, parsed)
+    return _store(call, caller, parsed)
 
 
-def _store(call: Call, app: App, client_id: str, parsed: TraceReport) -> TraceReply:
+def _caller(call: Call) -> Caller | None:
+    """The caller by its token; ``None`` for a report without one from an address where an instance is logged in.
+
+    The official Python, PHP and JavaScript SDKs never send a token (protocol.md §12.6). The address is checked before
+    the body, so that a stranger cannot make the server parse.
+    """
+    if not call.token() and call.services.store.instances.known_at(call.address):
+        return None
+    return call.caller(traced=False)
+
+
+def _parse(call: Call, caller: Caller | None) -> TraceReport:
+    limit = call.services.settings.max_decompressed
+    if caller is None:
+        limit = min(limit, _TOKENLESS_BYTES)
+        if len(call.body) > limit:
+            raise ValueError(f"a report without a token has at most {limit} bytes")
+    return read_report(call.body, limit)
+
+
+def _reporter(call: Call, parsed: TraceReport) -> tuple[App, str]:
+    """The application and instance that a report without a token names.
+
+    Raises:
+        CallError: 401, that instance has not logged in from this address, or is gone.
+    """
+    app = call.services.store.apps.find((parsed.app_id or "").strip())
+    client_id = clean_text(parsed.client_id, ID_LIMIT).strip()
+    known = app is not None and call.services.store.instances.known_at(call.address, app.id, client_id)
+    if app is None or not app.enabled or not known:
+        raise CallError(401, "认证失败")
+    return app, client_id
+
+
+def _store(call: Call, caller: Caller | None, parsed: TraceReport) -> TraceReply:
+    app, client_id = (caller.app, caller.client_id) if caller is not None else _reporter(call, parsed)
     name = (parsed.app_id or "").strip()
     if name and name.lower() != app.name.lower():
         raise CallError(403, f"[{app.name}]越权访问应用[{name}] (the token is for another application)")

@@ -70,6 +70,19 @@ class Instances:
             ).fetchone()
         return row["scope"] if row is not None else None
 
+    def known_at(self, ip: str, app_id: int | None = None, client_id: str | None = None) -> bool:
+        """Whether an instance, or this one, has logged in from ``ip`` and not logged out.
+
+        An instance without a sign of life for as long as a token lives is not known any more.
+        """
+        with self._database.read() as db:
+            row = db.execute(
+                "SELECT 1 FROM instance WHERE ip = ? AND online = 1 AND last_seen >= ? "
+                "AND (? IS NULL OR (app_id = ? AND client_id = ?)) LIMIT 1",
+                (ip, self._clock() - self._settings.token_seconds * 1000, app_id, app_id, client_id),
+            ).fetchone()
+        return row is not None
+
     def leave(self, app_id: int, client_id: str) -> None:
         """The instance logged out: off line, kept."""
         with self._database.write() as db:
