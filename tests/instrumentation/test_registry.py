@@ -12,14 +12,16 @@ import sys
 import textwrap
 import types
 import unittest.mock
+from contextlib import contextmanager
 from wsgiref import handlers
 
 import pytest
 import requests
 
 from stardust_auto import instrumentation
+from stardust_auto.instrumentation.kit import outbound
 from stardust_auto.instrumentation.kit.contract import Integration
-from stardust_auto.instrumentation.kit.patches import MAX_FAULTS
+from stardust_auto.instrumentation.kit.patches import FAULT_WINDOW_NS, FIRST_PAUSE_NS, MAX_FAULTS
 from stardust_auto.instrumentation.registry import registry
 from stardust_auto.instrumentation.targets import TARGET_MODULES
 
@@ -332,25 +334,55 @@ def test_disable_and_enable(trace, web):
     assert not instrumentation.enable("nonsense")
 
 
-def test_five_faults_of_our_own_switch_an_integration_off_once(traced_block, caplog, monkeypatch):
-    import stardust_auto.instrumentation.requests as ours
+class Broken:
+    def __getitem__(self, url):
+        raise ZeroDivisionError("ours")
 
-    class Broken:
-        def __getitem__(self, url):
-            raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(ours, "HTTP_NAMES", Broken())
-    with traced_block(), caplog.at_level(logging.INFO, "stardust_auto"), requests.Session() as session:
+@contextmanager
+def broken_names(traced_block, monkeypatch):
+    """Requests that meet a fault of ours, and a clock that moves when told."""
+    now = [0]
+    monkeypatch.setattr(outbound, "HTTP_NAMES", Broken())
+    with traced_block() as trace, requests.Session() as session:
+        trace.tracer.now = lambda: now[0]
         session.mount("mock://", Answering())
-        for _ in range(MAX_FAULTS + 3):
-            assert session.get("mock://x/").status_code == 204
-        (state,) = [one for one in registry.states() if one.module == "requests"]
-        assert state.state == "disabled"
-        assert state.reason == "its own code failed: ZeroDivisionError: ours"
-        assert not hasattr(requests.Session.send, "__wrapped__")
+
+        def get(times, step_ns=1):
+            for _ in range(times):
+                now[0] += step_ns
+                assert session.get("mock://x/").status_code == 204
+            (state,) = [one for one in registry.states() if one.module == "requests"]
+            return state
+
+        yield get
+
+
+def test_a_fault_of_our_own_skips_the_call_and_nothing_else(traced_block, monkeypatch, caplog):
+    with caplog.at_level(logging.INFO, "stardust_auto"), broken_names(traced_block, monkeypatch) as get:
+        state = get(10 * MAX_FAULTS, step_ns=FAULT_WINDOW_NS // 10)
+        assert (state.state, state.faults) == ("hooked", 10 * MAX_FAULTS)
         registry.enable("requests")
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "requests failed 5 times" in record.getMessage()
+    assert not caplog.records
+
+
+def test_a_rate_of_faults_switches_an_integration_off_for_a_time(traced_block, monkeypatch, caplog):
+    with caplog.at_level(logging.INFO, "stardust_auto"), broken_names(traced_block, monkeypatch) as get:
+        state = get(MAX_FAULTS + 10)
+        assert (state.state, state.faults) == ("paused", MAX_FAULTS)
+        assert state.reason == "its own code failed: ZeroDivisionError: ours"
+        assert get(1, step_ns=FIRST_PAUSE_NS).state == "hooked"  # that call was a fault, too
+        get(MAX_FAULTS)
+        assert get(1, step_ns=FIRST_PAUSE_NS).state == "paused"  # twice as long
+        registry.enable("requests")
+        assert get(1).faults == 1
+        registry.enable("requests")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in lines] == [
+        "integration requests is off for 60 s",
+        "integration requests is on again",
+        "integration requests is off for 120 s",
+    ]
 
 
 class Answering(requests.adapters.BaseAdapter):

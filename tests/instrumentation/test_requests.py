@@ -8,6 +8,7 @@ import io
 import pickle
 import socket
 import threading
+import time
 import weakref
 
 import pytest
@@ -16,6 +17,8 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPDigestAuth
 
+from stardust_auto.instrumentation.kit import outbound
+from stardust_auto.instrumentation.kit.outbound import BODIES
 from stardust_auto.process.context import current_span, suppressed
 
 
@@ -193,7 +196,7 @@ def test_an_error_passes_one_frame_of_ours(trace, session):
         session.get("mock://x/")
     assert caught.value is raised
     assert raised.__context__ is None
-    assert [entry.path.name for entry in caught.traceback if "stardust_auto" in str(entry.path)] == ["requests.py"]
+    assert [entry.path.name for entry in caught.traceback if "stardust_auto" in str(entry.path)] == ["calls.py"]
 
 
 @pytest.mark.case("R10")
@@ -222,6 +225,7 @@ def test_interruptions_end_the_span(trace, web, session, raised):
 
 
 @pytest.mark.case("R12")
+@pytest.mark.case("R17")
 @pytest.mark.parametrize(
     ("status", "error"), [(200, ""), (304, ""), (404, "404 Not Found"), (503, "503 Service Unavailable")]
 )
@@ -280,14 +284,92 @@ def test_headers_none(same, web, session):
     same(probe)
 
 
+def slow_body(handler):
+    """Headers at once, the body in two parts 50 ms apart."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "4")
+    handler.end_headers()
+    handler.wfile.write(b"sl")
+    handler.wfile.flush()
+    time.sleep(0.05)
+    handler.wfile.write(b"ow")
+    raise ConnectionAbortedError  # all is said
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda response: response.content,
+        lambda response: b"".join(response.iter_content(1)),
+        lambda response: response.raw.read(),
+        lambda response: b"".join(response.raw.stream(1)),
+    ],
+)
+def test_a_streamed_body_belongs_to_its_request(trace, web, session, read):
+    web.routes["/slow"] = (0, {}, slow_body)
+    response = session.get(f"{web.url}/slow", stream=True)
+    assert client_spans(trace) == []
+    assert read(response) == b"slow"
+    (span,) = client_spans(trace)
+    assert span.error == ""
+    assert span.duration_ns >= 50_000_000
+    assert "headers after: " in span.tag
+
+
 @pytest.mark.case("R17")
-def test_streams_end_at_headers(trace, web, session):
+def test_a_streamed_body_ends_once_by_close_or_when_it_is_dropped(trace, web, session):
     with session.get(web.url, stream=True) as response:
-        (span,) = client_spans(trace)
-        assert span.error == ""
-        assert response.raw.read() == b"ok"
-    session.get(web.url, stream=True)  # dropped by its caller
+        assert client_spans(trace) == []
+    assert len(client_spans(trace)) == 1
+    response.close()
+    response = session.get(web.url, stream=True)
+    assert len(client_spans(trace)) == 1
+    del response  # by its caller, unread
+    gc.collect()
     assert len(client_spans(trace)) == 2
+    assert session.head(web.url, stream=True).ok  # there is no body
+    assert len(client_spans(trace)) == 3
+    assert not BODIES
+
+
+@pytest.mark.case("R17")
+def test_a_body_that_breaks_off_is_an_error(trace, web, session):
+    def broken(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"sl")
+        handler.close_connection = True
+        raise ConnectionAbortedError
+
+    web.routes["/broken"] = (0, {}, broken)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        session.get(f"{web.url}/broken", stream=True).content  # noqa: B018 - to read it is the point
+    (span,) = client_spans(trace)
+    assert "IncompleteRead" in span.error
+
+
+@pytest.mark.case("R17")
+def test_open_bodies_are_bounded(trace, web, session, monkeypatch):
+    monkeypatch.setattr(outbound, "MOST_OPEN_BODIES", 1)
+    kept = [session.get(web.url, stream=True) for _ in range(3)]
+    assert len(client_spans(trace)) == 2
+    for response in kept:
+        response.close()
+    assert len(client_spans(trace)) == 3
+
+
+def test_digest_authentication_is_no_redirect(trace, web, session):
+    def challenge(handler):
+        if "Authorization" in handler.headers:
+            return 200, {}, b"in"
+        return 401, {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}, b""
+
+    web.routes["/digest"] = (0, {}, challenge)
+    assert session.get(f"{web.url}/digest", auth=HTTPDigestAuth("u", "p")).content == b"in"
+    (span,) = client_spans(trace)
+    assert "redirects" not in span.tag
+    assert "attempts: 2" in span.tag
 
 
 @pytest.mark.case("R18")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stardust_auto.instrumentation.kit.database import DbCall, SqlNames
 from stardust_auto.instrumentation.kit.outbound import HttpCall
-from stardust_auto.instrumentation.redis.names import CommandNames, RedisCall
+from stardust_auto.instrumentation.redis.commands import CommandNames, RedisCall
 from stardust_auto.instrumentation.wsgi.span import WsgiRequest
 from stardust_auto.tracing.context import SpanContext
 from stardust_auto.tracing.naming import NAMES_PER_HOST, HttpNames, PathNames

@@ -33,7 +33,8 @@ class Status:
     """What ``doctor`` shows of one target.
 
     ``state``: ``waiting`` (not imported), ``hooked``, ``off`` (switched off by a setting), ``disabled`` (at run time),
-    ``unsupported`` (version), ``failed``; ``reason`` says why. ``covered``: attribute -> module that wrapped on top of us.
+    ``paused`` (too many faults of its own, for a time), ``unsupported`` (version), ``failed``; ``reason`` says why.
+    ``covered``: attribute -> module that wrapped on top of us.
     """
 
     integration: str

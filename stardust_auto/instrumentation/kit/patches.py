@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.environment.settings import AgentSettings
 from stardust_auto.log import get_logger
 
 if TYPE_CHECKING:
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from stardust_auto.tracing.propagation import PropagationRule
     from stardust_auto.tracing.tracer import Tracer
 
-#: After so many exceptions in its own code an integration puts the originals back.
-MAX_FAULTS = 5
+#: So many exceptions of an integration's own code within the window switch it off for a time. One by one they only skip a call.
+MAX_FAULTS = 50
+FAULT_WINDOW_NS = 10_000_000_000
+#: How long it is off the first time; doubled each time, up to the second figure.
+FIRST_PAUSE_NS = 60_000_000_000
+LONGEST_PAUSE_NS = 3_600_000_000_000
 _ABSENT = object()
 _log = get_logger(__name__)
 
@@ -65,6 +70,8 @@ class PatchTable:
 
     def apply(self, user: str, owner: Any, attribute: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.attribute`` by ``make(original)``; nothing happens where our wrapper already stands."""
+        from wrapt import apply_patch
+
         key = (id(owner), attribute)
         known = self._patches.get(key)
         if known is not None and known.owner is owner and known.covered_by != "(put back)":
@@ -73,7 +80,7 @@ class PatchTable:
         raw = vars(owner).get(attribute, _ABSENT)
         original = getattr(owner, attribute) if raw is _ABSENT else raw
         wrapper = make(original)
-        setattr(owner, attribute, wrapper)
+        apply_patch(owner, attribute, wrapper)
         self._patches[key] = Patch(owner, attribute, raw, wrapper, {user})
 
     def withdraw(self, user: str) -> list[Patch]:
@@ -104,23 +111,49 @@ class PatchTable:
 class Patches:
     """What one integration is given to work with.
 
-    ``tracer`` is ``None`` while the integration is off: a wrapper that cannot be taken away (somebody wrapped on top) then only calls
-    through.
+    Attributes:
+        tracer: ``None`` while the integration is off. A wrapper that could not be taken away (somebody wrapped on top) then calls through.
+        settings: the ``STARDUST_*`` variables of the process.
+        propagation: which hosts may receive trace headers.
+        faults: exceptions of the integration's own code so far; ``last_fault`` describes the newest.
     """
 
-    __slots__ = ("_on_break", "_table", "faults", "last_fault", "name", "propagation", "tracer")
+    __slots__ = (
+        "_pause_ns",
+        "_paused",
+        "_paused_until",
+        "_table",
+        "_window",
+        "_window_faults",
+        "faults",
+        "last_fault",
+        "name",
+        "propagation",
+        "settings",
+        "tracer",
+    )
 
-    def __init__(self, name: str, table: PatchTable, on_break: Callable[[str], None]) -> None:
+    def __init__(self, name: str, table: PatchTable) -> None:
         self.name = name
-        self.tracer: Tracer | None = None
+        self.settings = AgentSettings()
         self.propagation: PropagationRule | None = None
+        self._table = table
+        self.switch(None)
+
+    def switch(self, tracer: Tracer | None) -> None:
+        """Trace with ``tracer`` from now on, with a clean record of faults; ``None``: only call through."""
+        self.tracer = tracer
         self.faults = 0
         self.last_fault = ""
-        self._table = table
-        self._on_break = on_break
+        self._window = self._window_faults = self._paused_until = 0
+        self._pause_ns = FIRST_PAUSE_NS
+        self._paused: Tracer | None = None
 
     def wrap(self, owner: Any, attribute: str, make: Callable[[Any], Any]) -> None:
-        """Replace ``owner.attribute`` (a class's or a module's) by ``make(original)``, once; see :meth:`restore`."""
+        """Replace ``owner.attribute`` (a class's or a module's) by ``make(original)``, once; see :meth:`restore`.
+
+        ``make`` returns a plain function. A wrapt wrapper is an object: ``type()`` tells it from a function, and it cannot be pickled.
+        """
         self._table.apply(self.name, owner, attribute, make)
 
     def restore(self) -> list[Patch]:
@@ -135,12 +168,43 @@ class Patches:
         """A module that is imported already; integrations never import one."""
         return sys.modules.get(name)
 
+    @property
+    def paused(self) -> bool:
+        """Whether too many faults have switched the integration off for a time."""
+        return self._paused is not None
+
+    def resume(self) -> Tracer | None:
+        """The tracer, once a pause is over; ``None`` while there is one, or the integration is off for another reason."""
+        tracer = self._paused
+        if tracer is None or tracer.now() < self._paused_until:
+            return None
+        self._window = self._window_faults = 0
+        self.tracer, self._paused = tracer, None
+        _log.info("integration %s is on again", self.name)
+        return tracer
+
     def fault(self, error: Exception) -> None:
-        """Note an exception in the integration's own code. The fifth one takes the integration out, and says so once."""
+        """Note an exception of the integration's own code. The call goes on without a span; :data:`MAX_FAULTS` in a row pause it."""
         self.faults += 1
         self.last_fault = f"{type(error).__name__}: {error}"
-        if self.faults == MAX_FAULTS:
-            self._on_break(self.name)
-            _log.warning("integration %s failed %d times and is now off: %s", self.name, MAX_FAULTS, self.last_fault)
-        elif self.faults == 1:
+        if self.faults == 1:
             _log.debug("integration %s failed", self.name, exc_info=error)
+        tracer = self.tracer
+        if tracer is None:
+            return
+        now = tracer.now()
+        if not self._window_faults or now - self._window > FAULT_WINDOW_NS:
+            self._window, self._window_faults = now, 0
+        self._window_faults += 1
+        if self._window_faults >= MAX_FAULTS:
+            self._paused_until = now + self._pause_ns
+            self.tracer, self._paused = None, tracer
+            _log.warning(
+                "integration %s is off for %d s: its own code failed %d times within %d s, last with %s",
+                self.name,
+                self._pause_ns // 1_000_000_000,
+                MAX_FAULTS,
+                FAULT_WINDOW_NS // 1_000_000_000,
+                self.last_fault,
+            )
+            self._pause_ns = min(2 * self._pause_ns, LONGEST_PAUSE_NS)

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import weakref
+import functools
 from typing import Any
 
-from stardust_auto.instrumentation.redis.names import CommandNames
+from stardust_auto.instrumentation.kit.weak import PerObject
+from stardust_auto.instrumentation.redis.commands import CommandNames
 
-_LIMIT = 1024
-#: id of a live connection pool -> (weak reference that removes the entry, names).
-BY_POOL: dict[int, tuple[Any, CommandNames]] = {}
-_shared: dict[str, CommandNames] = {}
+#: One set of names for each address, whatever the number of pools.
+_names_at = functools.lru_cache(maxsize=1024)(CommandNames)
+#: Connection pool, or what lives as long as a cluster's client -> its names.
+BY_POOL: PerObject[CommandNames] = PerObject(lambda pool: _names_at(address_of(pool)))
 
 
 def names_of(client: Any) -> CommandNames:
-    """The names for the server that ``client`` talks to; found once for each connection pool."""
+    """The names for the server that ``client`` talks to."""
     pool = getattr(client, "connection_pool", None)
-    if pool is None:
-        pool = _cluster_of(client)
-    key = id(pool)
-    known = BY_POOL.get(key)
-    if known is not None:
-        return known[1]
-    address = address_of(pool)
-    names = _shared.get(address)
-    if names is None:
-        if len(_shared) >= _LIMIT:
-            _shared.clear()
-        names = _shared[address] = CommandNames(address)
-    try:
-        reference = weakref.ref(pool, lambda _gone: BY_POOL.pop(key, None))
-    except TypeError:  # a pool of somebody's own without weak references: looked at each time
-        return names
-    BY_POOL[key] = (reference, names)
-    return names
+    names = BY_POOL.get(id(pool))
+    return names if names is not None else BY_POOL.of(_cluster_of(client) if pool is None else pool)
 
 
 def _cluster_of(client: Any) -> Any:
-    """What lives as long as a cluster's client: of the asyncio one the client, since its node manager has no weak references."""
-    # Of a transaction's strategy the pipeline; of asyncio's pipeline the client, from redis-py 6 on and before.
+    """What lives as long as a cluster's client: its node manager, or the client if that has no weak references (asyncio)."""
+    # ``_pipe``: a transaction's strategy. ``cluster_client``, ``_client``: asyncio's pipeline, from redis-py 6 on and before.
     for attribute in ("_pipe", "cluster_client", "_client"):
         client = getattr(client, attribute, None) or client
     manager = getattr(client, "nodes_manager", None)
@@ -46,7 +31,7 @@ def _cluster_of(client: Any) -> Any:
 
 
 def address_of(pool: Any) -> str:
-    """``host/db``, ``host:port/db``, the socket's name, the Sentinel's service, a cluster's first node. Never a password."""
+    """``host/db``, ``host:port/db``, the socket's name, the Sentinel's service, or a cluster's first node. Never a password."""
     nodes = getattr(pool, "startup_nodes", None) or getattr(getattr(pool, "nodes_manager", None), "startup_nodes", None)
     for node in nodes.values() if isinstance(nodes, dict) else nodes or ():
         return f"{_text(node.host)}:{_text(node.port)}"
