@@ -296,6 +296,7 @@ def slow_body(handler):
     raise ConnectionAbortedError  # all is said
 
 
+@pytest.mark.case("R17")
 @pytest.mark.parametrize(
     "read",
     [
