@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from stardust_auto.sdk.client import StardustClient, StardustTracer
     from stardust_auto.tracing.builder import SpanBuilder
-    from stardust_auto.tracing.span import Span
+    from stardust_auto.tracing.span import Span, current_span
 
 __all__ = [
     "ApiError",
@@ -66,6 +66,7 @@ __all__ = [
     "Static",
     "UnavailableError",
     "__version__",
+    "current_span",
     "live",
 ]
 
@@ -75,6 +76,7 @@ _HOMES = {
         "stardust_auto.errors",
     ),
     "Span": "stardust_auto.tracing.span",
+    "current_span": "stardust_auto.tracing.span",
     "SpanBuilder": "stardust_auto.tracing.builder",
     "StardustClient": "stardust_auto.sdk.client",
     "StardustTracer": "stardust_auto.sdk.client",
