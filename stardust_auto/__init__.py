@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         StardustError,
         UnavailableError,
     )
-    from stardust_auto.sdk.client import StardustClient, StardustTracer
+    from stardust_auto.sdk.client import StardustClient
+    from stardust_auto.sdk.tracer import StardustTracer
     from stardust_auto.tracing.builder import SpanBuilder
     from stardust_auto.tracing.span import Span, current_span
 
@@ -79,7 +80,7 @@ _HOMES = {
     "current_span": "stardust_auto.tracing.span",
     "SpanBuilder": "stardust_auto.tracing.builder",
     "StardustClient": "stardust_auto.sdk.client",
-    "StardustTracer": "stardust_auto.sdk.client",
+    "StardustTracer": "stardust_auto.sdk.tracer",
     "live": "stardust_auto.config.live.handle",
 }
 

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import pytest
 import requests
 
-from stardust_auto import StardustClient, StardustConfigDict, StardustSettings, live
+from stardust_auto import ConfigClient, StardustClient, StardustConfigDict, StardustSettings, live
 from stardust_auto.config.remote import verdicts
 from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.server import EmbeddedServer
@@ -65,10 +65,20 @@ def report(app: str) -> None:
     verdicts.Verdicts().report(report, change)
 
 
+def core(client: StardustClient) -> Tracer:
+    assert client.tracer is not None
+    return client.tracer.tracer
+
+
+def provider(client: StardustClient) -> ConfigClient:
+    assert client.config is not None
+    return client.config
+
+
 def tags(client: StardustClient) -> list[str]:
     return [
         sample.tag
-        for builder in client.tracer.take()
+        for builder in core(client).take()
         if builder.name == verdicts.SPAN
         for sample in (*builder.samples, *builder.error_samples)
     ]
@@ -89,7 +99,7 @@ def test_the_sdk_and_a_live_handle_share_one_client(publish: Publish) -> None:
     publish(pool="4")
     until(lambda: handle.current.pool == 4)
     handle.close()
-    assert client.config.state == "OFF"
+    assert provider(client).state == "OFF"
 
 
 def test_who_has_the_secret_and_who_does_not_share_it(server: EmbeddedServer) -> None:
@@ -100,7 +110,7 @@ def test_who_has_the_secret_and_who_does_not_share_it(server: EmbeddedServer) ->
 def test_another_scope_is_another_client(server: EmbeddedServer) -> None:
     client = StardustClient(app_id="shop", scope="prod")
     assert client.config is not CLIENTS.of_class(Shop.model_config)
-    assert client.config.requested_scope == "prod"
+    assert provider(client).requested_scope == "prod"
 
 
 def test_callbacks_of_a_stopped_sdk_client_are_not_called(publish: Publish) -> None:
@@ -114,7 +124,7 @@ def test_callbacks_of_a_stopped_sdk_client_are_not_called(publish: Publish) -> N
         until(lambda: told == ["3"])
     publish(pool="4")
     until(lambda: handle.current.pool == 4)
-    assert client.config._dispatcher.drain(5)
+    assert provider(client)._dispatcher.drain(5)
     assert told == ["3"]
     handle.close()
 
@@ -140,11 +150,11 @@ def test_the_sdk_traces_changes_of_its_application(publish: Publish) -> None:
 def test_a_map_that_no_class_reads_is_traced_by_its_keys(publish: Publish) -> None:
     publish(pool="2", secret="planted-value-1")
     with StardustClient(app_id="shop") as client:
-        assert client.config.wait_loaded(5)
-        assert client.tracer.request_note == "config: shop v2"
+        assert provider(client).wait_loaded(5)
+        assert core(client).request_note == "config: shop v2"
         publish(secret="planted-value-2", new="1")
         until(lambda: client.config_version == 3)
-        until(lambda: client.tracer.request_note == "config: shop v3")
+        until(lambda: core(client).request_note == "config: shop v3")
         assert tags(client) == ["keys of shop v3 applied: new, secret"]
 
 
@@ -153,13 +163,13 @@ def test_the_version_in_use_is_the_one_that_was_accepted(publish: Publish) -> No
     handle = live(Shop)
     with StardustClient(app_id="shop") as client:
         assert handle.current.pool == 2
-        assert client.tracer.request_note == "config: shop v2"
+        assert core(client).request_note == "config: shop v2"
         publish(pool="x")
         until(lambda: handle.status.rejected_version == 3)
-        assert client.tracer.request_note == "config: shop v2"
+        assert core(client).request_note == "config: shop v2"
         publish(pool="7")
-        until(lambda: client.tracer.request_note == "config: shop v4")
-    assert client.tracer.request_note == ""
+        until(lambda: core(client).request_note == "config: shop v4")
+    assert core(client).request_note == ""
     handle.close()
 
 
@@ -184,4 +194,4 @@ def test_sampled_requests_name_the_version_and_other_spans_do_not() -> None:
 
 def test_a_client_without_a_server_can_still_be_asked(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STARDUST_SERVER")
-    assert StardustClient(app_id="shop").config.get("x", "y") == "y"
+    assert provider(StardustClient(app_id="shop")).get("x", "y") == "y"

@@ -141,6 +141,7 @@ def test_the_tracers_limits_can_be_read_and_set() -> None:
 def test_settings_are_read_and_followed(server: EmbeddedServer, admin: Admin) -> None:
     changes: list[object] = []
     with StardustClient(server=server.url, app_id="sdk") as client:
+        assert client.config is not None
         assert client.config.wait_loaded(10)
         assert client.get_config("greeting", "hello") == "hello"
 
@@ -161,11 +162,84 @@ def test_settings_are_read_and_followed(server: EmbeddedServer, admin: Admin) ->
 
 def test_parts_that_are_switched_off(server: EmbeddedServer, admin: Admin) -> None:
     with StardustClient(server=server.url, app_id="sdk", enable_trace=False, enable_config=False) as client:
-        with client.new_span("nothing"):
-            pass
-        with pytest.raises(RuntimeError, match="enable_config"):
-            client.get_config("x")
+        assert (client.tracer, client.config, client.config_version) == (None, None, 0)
+        for call in (lambda: client.new_span("nothing"), lambda: client.trace("nothing")):
+            with pytest.raises(RuntimeError, match="enable_trace"):
+                call()
+        for read in (
+            lambda: client.get_config("x"),
+            lambda: client.get_config_int("x"),
+            lambda: client.get_config_bool("x"),
+            client.get_all_configs,
+            lambda: client.on_config_change(print),
+        ):
+            with pytest.raises(RuntimeError, match="enable_config"):
+                read()
     assert admin.counts() == {}
+
+
+def test_what_the_operator_switches_off_does_nothing_and_raises_nothing(
+    server: EmbeddedServer, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARDUST_TRACE_ENABLED", "0")
+    monkeypatch.setenv("STARDUST_CONFIG_ENABLED", "0")
+    with StardustClient(server=server.url, app_id="sdk") as client:
+        with client.new_span("nothing") as span:
+            span.tag = "x"
+        assert client.get_config("x", "default") == "default"
+        assert client.config_version == 0
+    assert admin.counts() == {}
+
+
+def test_a_missing_key_is_empty_text(server: EmbeddedServer) -> None:
+    client = StardustClient(server=server.url, app_id="sdk")
+    assert client.get_config("missing") == ""
+    assert client.get_config("missing", None) is None
+
+
+def test_the_official_attributes_and_no_secret_in_a_repr(server: EmbeddedServer) -> None:
+    client = StardustClient(server.url, "sdk", "planted-secret-7", "prod", client_id="10.0.0.9@77")
+    tracer = client.tracer
+    assert tracer is not None
+    for one in (client, tracer):
+        assert (one.server, one.app_id, one.secret, one.client_id) == (
+            server.url,
+            "sdk",
+            "planted-secret-7",
+            "10.0.0.9@77",
+        )
+        assert "planted-secret-7" not in repr(one)
+        assert "planted-secret-7" not in repr(vars(one))
+    assert client.scope == "prod"
+    assert (tracer.app_name, tracer.timeout, tracer.max_tag_length, tracer.excludes) == ("sdk", 5000, 1024, ())
+    assert isinstance(tracer, StardustTracer)
+
+
+def test_a_span_can_be_given_its_parent(server: EmbeddedServer) -> None:
+    tracer = StardustTracer(server.url, "sdk")
+    with tracer.new_span("outer"), tracer.new_span("inner", "00f067aa0ba902b7") as inner:
+        assert inner.parent_id == "00f067aa0ba902b7"
+
+
+def test_the_module_names_of_the_official_sdk() -> None:
+    from stardust_auto import client, config_client, tracer
+
+    assert client.StardustClient is StardustClient
+    assert config_client.ConfigClient is ConfigClient
+    assert (tracer.Span, tracer.SpanBuilder, tracer.StardustTracer) == (Span, SpanBuilder, StardustTracer)
+
+
+def test_the_tracer_has_awaited_twins(server: EmbeddedServer, admin: Admin) -> None:
+    async def main() -> None:
+        async with StardustTracer(server.url, "sdk") as tracer:
+            with tracer.new_span("in a loop"):
+                pass
+            assert await tracer.aflush(5)
+
+    asyncio.run(main())
+    with StardustTracer(server.url, "sdk") as tracer, tracer.new_span("plain"):
+        pass
+    assert admin.counts() == {"in a loop": (1, 0), "plain": (1, 0)}
 
 
 def test_without_a_server() -> None:
@@ -221,7 +295,7 @@ def test_an_activated_process_shares_one_session_and_tracer(
         "with client.new_span('outer'): pass\n"
         "client.stop()\n"
         "with client.new_span('later'): pass\n"
-        "print(client.tracer is get_tracer(), other.tracer is get_tracer(), end=' ')\n"
+        "print(client.tracer.tracer is get_tracer(), other.tracer is get_tracer(), end=' ')\n"
         "print(*{t.name for t in threading.enumerate()} - {'MainThread', 'stardust'})"
     )
     done = run(code, "--server", server.url, "--app", "sdk", STARDUST_CACHE_DIR=str(tmp_path))
