@@ -7,22 +7,21 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from stardust_auto.process.context import current_span
+from stardust_auto.tracing.naming import operation_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import TypeVar
 
     from stardust_auto.tracing.span import Span
+    from stardust_auto.tracing.tracer import Tracer
 
     F = TypeVar("F", bound=Callable[..., Any])
 
 
-def traced(begin: Callable[[str], Span], name: str) -> Callable[[F], F]:
-    """A decorator that puts a span around each call of a function, coroutine function, generator or asynchronous generator.
-
-    Args:
-        begin: makes a span called ``name``.
-    """
+def traced(tracer: Tracer, name: str) -> Callable[[F], F]:
+    """See :meth:`stardust_auto.tracing.tracer.Tracer.trace`."""
+    name = operation_name(name)
 
     def decorate(function: F) -> F:
         if inspect.isasyncgenfunction(function):
@@ -33,34 +32,34 @@ def traced(begin: Callable[[str], Span], name: str) -> Callable[[F], F]:
             make = _coroutine
         else:
             make = _function
-        wrapper: Any = functools.wraps(function)(make(lambda: begin(name), function))
+        wrapper: Any = functools.wraps(function)(make(tracer, name, function))
         return cast("F", wrapper)
 
     return decorate
 
 
-def _function(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
+def _function(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with begin():
+        with tracer.new_span(name):
             return function(*args, **kwargs)
 
     return wrapper
 
 
-def _coroutine(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
+def _coroutine(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with begin():
+        with tracer.new_span(name):
             return await function(*args, **kwargs)
 
     return wrapper
 
 
-def _generator(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        span = begin()
+        span = tracer.begin(name)
         inner = function(*args, **kwargs)
         try:
-            # The span is current only while the body runs. Between two items the context belongs to the caller.
+            # The span is current only while the body runs, never between two items: the caller's context is not ours.
             item = _inside(span, next, inner)
             while True:
                 try:
@@ -73,21 +72,21 @@ def _generator(begin: Callable[[], Span], function: Callable[..., Any]) -> Calla
                 else:
                     item = _inside(span, inner.send, sent)
         except StopIteration as stop:
-            span.end()
+            span.finish()
             return stop.value
         except GeneratorExit:
-            span.end()
+            span.finish()
             raise
         except BaseException as error:
-            span.end(error)
+            span.finish(error)
             raise
 
     return wrapper
 
 
-def _asynchronous_generator(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
+def _asynchronous_generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        span = begin()
+        span = tracer.begin(name)
         inner = function(*args, **kwargs)
         try:
             item = await _awaited(span, inner.__anext__())
@@ -102,12 +101,12 @@ def _asynchronous_generator(begin: Callable[[], Span], function: Callable[..., A
                 else:
                     item = await _awaited(span, inner.asend(sent))
         except StopAsyncIteration:
-            span.end()
+            span.finish()
         except GeneratorExit:
-            span.end()
+            span.finish()
             raise
         except BaseException as error:
-            span.end(error)
+            span.finish(error)
             raise
 
     return wrapper

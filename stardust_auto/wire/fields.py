@@ -182,9 +182,9 @@ def _maybe(name: str, read: Callable[[Any], T], write: Callable[[Any], Any], bin
     return member(name, None, read_known, lambda v: None if v is None else write(v), bind=bind)
 
 
-def maybe_bool(name: str) -> bool | None:
+def maybe_bool(name: str, *, extra: bool = False) -> bool | None:
     """A boolean member."""
-    flag: bool | None = member(name, None, read_bool, lambda v: v)
+    flag: bool | None = member(name, None, read_bool, lambda v: v, extra=extra)
     return flag
 
 
@@ -207,7 +207,7 @@ def local_time(name: str) -> int | None:
     return member(name, None, read, lambda v: local_text(v) if v else None)
 
 
-def texts(name: str) -> tuple[str, ...] | None:
+def texts(name: str, *, extra: bool = False) -> tuple[str, ...] | None:
     """An array of texts, or null."""
 
     def read(value: Any) -> tuple[str, ...] | None:
@@ -215,7 +215,10 @@ def texts(name: str) -> tuple[str, ...] | None:
             return None
         return tuple(item for item in map(read_text, value) if item is not None)
 
-    return member(name, None, read, lambda v: None if v is None else [exact.clean_text(item, FREE_TEXT) for item in v])
+    def write_texts(value: tuple[str, ...] | None) -> list[str] | None:
+        return None if value is None else [exact.clean_text(item, FREE_TEXT) for item in value]
+
+    return member(name, None, read, write_texts, extra=extra)
 
 
 def objects(name: str, kind: type[M]) -> tuple[M, ...] | None:

@@ -54,9 +54,24 @@ class LoginReply(Message):
     expire: int = fields.int32("Expire")
     time: int = fields.int64("Time")
     server_time: int = fields.int64("ServerTime")
+    features: tuple[str, ...] | None = fields.texts("Features", extra=True)
 
     def __repr__(self) -> str:
         return f"LoginReply(name={self.name!r}, issued={self.secret is not None}, token={self.token is not None})"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigVerdict(Message):
+    """What became of the configuration in one instance; sent to a server that lists ``features.CONFIG_VERDICTS``.
+
+    ``version`` is the version in use, ``refused`` a newer one that the program refused for ``reason``, both 0 without one;
+    ``restart`` is a comma list of the fields that wait for a restart.
+    """
+
+    version: int = fields.int32("Version")
+    refused: int = fields.int32("Refused")
+    reason: str | None = fields.text("Reason", 500)
+    restart: str | None = fields.text("Restart", 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +106,7 @@ class AppInfo(Message):
     listens: str | None = fields.text("Listens", NAME_LIMIT)
     gc_count: int | None = fields.maybe_int32("GCCount")
     time: int = fields.int64("Time")
+    config: ConfigVerdict | None = fields.nested("Config", ConfigVerdict)  # noqa: RUF009 - a dataclass field
 
 
 # -- commands and events (§2.7, §2.8) ---------------------------------------------------------------------------------
@@ -153,6 +169,7 @@ class PingReply(Message):
     token: str | None = fields.text("Token", _TOKEN_LIMIT)
     new_server: str | None = fields.text("NewServer", NAME_LIMIT)
     commands: tuple[Command, ...] | None = fields.objects("Commands", Command)
+    features: tuple[str, ...] | None = fields.texts("Features", extra=True)
 
     def __repr__(self) -> str:
         return f"PingReply(server_time={self.server_time}, period={self.period}, token={self.token is not None})"
@@ -308,6 +325,8 @@ class ConfigReply(Message):
     next_publish: str | None = fields.text("NextPublish", 50)
     update_time: str | None = fields.text("UpdateTime", 50)
     configs: Mapping[str, str | None] | None = fields.member("Configs", None, _read_map, _write_map)
+    #: Whether version and values of the answer surely belong together; a StarServer cannot say so (§12.7).
+    coherent: bool | None = fields.maybe_bool("Coherent", extra=True)
 
     def __repr__(self) -> str:
         size = None if self.configs is None else len(self.configs)

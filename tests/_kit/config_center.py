@@ -10,10 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.config import ConfigClient
 from stardust_auto.environment.identity import Identity
+from stardust_auto.errors import UnavailableError
+from stardust_auto.process.clock import Clock
 from stardust_auto.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+
+class ManualClock(Clock):
+    """Time that moves when a test says so. ``jump`` moves the wall clock alone."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.jump = 0.0
+        self._epoch = time.time() - self.now
+
+    def monotonic_ns(self) -> int:
+        return int(self.now * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ns(self) -> int:
+        return int(self.wall() * 1e9)
+
+    def wall(self) -> float:
+        return self._epoch + self.now + self.jump
 
 
 class ScriptedCenter:
@@ -27,6 +50,8 @@ class ScriptedCenter:
         self.scope: str | None = None
         self.values: dict[str, Any] = {}
         self.next_publish = ""
+        #: Whether answers say that they are whole, as those of the embedded server do.
+        self.coherent = False
         self.script: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Any] = []
@@ -91,6 +116,7 @@ class ScriptedCenter:
             "nextPublish": self.next_publish,
             "updateTime": "2026-11-24 04:09:06",
             "configs": None if unchanged else dict(self.values),
+            **({"coherent": True} if self.coherent else {}),
         }
 
     def client(self, **options: Any) -> ConfigClient:
@@ -123,3 +149,80 @@ def wait_for(condition: Callable[[], bool], timeout: float = 5.0) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+class TornCenter:
+    """GetAll of a StarServer: the version and the rows come from two caches of 10 s that expire apart (protocol.md §12.7).
+
+    A reader that finds a cache expired gets the stale entry all the same, and has it read anew behind its back. The program that publishes
+    writes to the database, past the server. It is a session for the client under test: no socket, so that a test can try many phases.
+    """
+
+    CACHE_SECONDS = 10.0
+    app_id = "shop"
+    client_id = "127.0.0.1@1"
+    server = "http://starserver"
+    clock_offset_ms = 0
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.asked = 0
+        #: So many requests fail.
+        self.failures = 0
+        self._version = 0
+        self._rows: dict[str, tuple[str, int]] = {}
+        self._shared: dict[str, str] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Both caches are fresh."""
+        self._load_version()
+        self._load_rows()
+
+    def age(self, version: float, rows: float) -> None:
+        """Both caches are current and so many seconds old."""
+        self.reload()
+        self._version_at, self._rows_at = self.clock.now - version, self.clock.now - rows
+
+    def _load_version(self) -> None:
+        self._cached_version, self._version_at = self._version, self.clock.now
+
+    def _load_rows(self) -> None:
+        self._cached_rows, self._cached_shared, self._rows_at = dict(self._rows), dict(self._shared), self.clock.now
+
+    def publish(self, values: Mapping[str, str]) -> None:
+        """Rows are changed in place; those that changed carry the new version."""
+        self._version += 1
+        self._rows = {
+            key: row if (row := self._rows.get(key)) is not None and row[0] == value else (value, self._version)
+            for key, value in values.items()
+        }
+
+    def share(self, values: Mapping[str, str]) -> None:
+        """A global application publishes: no version of ours moves."""
+        self._shared = dict(values)
+
+    def answer_to(self, version: int) -> dict[str, Any]:
+        """The ``data`` of GetAll for a client that says it has ``version``."""
+        current = self._cached_version
+        own = {key: value for key, (value, row_version) in self._cached_rows.items() if row_version <= current}
+        configs = None if version > 0 and version >= current else {**self._cached_shared, **own}
+        if self.clock.now - self._version_at >= self.CACHE_SECONDS:
+            self._load_version()
+        if self.clock.now - self._rows_at >= self.CACHE_SECONDS:
+            self._load_rows()
+        return {"version": current, "scope": None, "nextVersion": 0, "nextPublish": "", "configs": configs}
+
+    def call(self, path: str, body: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("no server answers")
+        return self.answer_to(body.get("Version", 0))
+
+    def wake(self, task: object) -> None:
+        """The test runs the client itself."""
+
+    def client(self, **options: Any) -> ConfigClient:
+        """A client whose pulls the test runs itself, with ``run()``."""
+        return ConfigClient(self.server, "shop", session=self, **options)  # type: ignore[arg-type]  # all of a session that it needs

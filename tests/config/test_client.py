@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-import random
+import math
 import time
 import weakref
 from datetime import datetime, timedelta, timezone
@@ -12,24 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _kit.config_center import ScriptedCenter, failure, wait_for
+from _kit.config_center import ManualClock, ScriptedCenter, failure, wait_for
 from pydantic import BaseModel
 
 from stardust_auto import live
 from stardust_auto.config import ConfigClient, RawSnapshot, StardustConfigDict, StardustSettings
-from stardust_auto.config.remote.schedule import CHASE, Schedule
+from stardust_auto.config.remote.consistency import CHASE_OFFSETS_SECONDS, MOST_REQUESTS
+from stardust_auto.config.remote.schedule import Schedule
 from stardust_auto.config.remote.snapshot import make_snapshot
 from stardust_auto.environment.identity import Identity
 from stardust_auto.errors import StardustError
 from stardust_auto.session.session import Session
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Shop(StardustSettings):
@@ -40,7 +33,7 @@ class Shop(StardustSettings):
 
 @pytest.mark.case("C22")
 def test_no_map_means_unchanged_and_an_empty_map_means_empty(center: ScriptedCenter) -> None:
-    center.values = {"a": "1"}
+    center.values, center.coherent = {"a": "1"}, True
     client = center.client()
     handle = live(Shop, client=client)
     client.run()
@@ -62,7 +55,7 @@ def test_no_map_means_unchanged_and_an_empty_map_means_empty(center: ScriptedCen
 
 @pytest.mark.case("C23")
 def test_another_scope_at_the_same_version_is_applied(center: ScriptedCenter) -> None:
-    center.values, center.scope = {"a": "dev"}, "dev"
+    center.values, center.scope, center.coherent = {"a": "dev"}, "dev", True
     client = center.client()
     client.run()
     center.values, center.scope = {"a": "pro"}, "pro"
@@ -73,7 +66,7 @@ def test_another_scope_at_the_same_version_is_applied(center: ScriptedCenter) ->
 
 @pytest.mark.case("C24")
 def test_a_lower_version_is_pulled_anew_and_told(center: ScriptedCenter, lines: pytest.LogCaptureFixture) -> None:
-    center.version, center.values = 9, {"a": "new"}
+    center.version, center.values, center.coherent = 9, {"a": "new"}, True
     client = center.client()
     client.run()
     center.version, center.values = 2, {"a": "restored"}
@@ -85,6 +78,7 @@ def test_a_lower_version_is_pulled_anew_and_told(center: ScriptedCenter, lines: 
 
 @pytest.mark.case("C25")
 def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:
+    center.coherent = True
     client = center.client()
     client.run()
     center.values = {"a": "from a quoted application"}  # our own version does not move
@@ -98,11 +92,12 @@ def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:
 
 @pytest.mark.case("C26")
 def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) -> None:
-    clock = Clock()
+    clock = ManualClock()
+    center.coherent = True
     client = center.client(clock=clock)
     client.run()
     center.values = {"a": "from a global application"}
-    clock.now += client.full_interval - 1
+    clock.now += 300 - 1
     client.run()
     assert client.get("a") is None
     clock.now += 2
@@ -111,36 +106,37 @@ def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) ->
 
 
 @pytest.mark.case("C27")
-def test_a_push_is_chased_until_the_version_moves(center: ScriptedCenter) -> None:
-    clock = Clock()
+def test_a_push_is_followed_until_nothing_has_changed_for_a_while(center: ScriptedCenter) -> None:
+    clock = ManualClock()
     center.version, center.values = 42, {"a": "old"}
     client = center.client(clock=clock)
-    client.run()
+    client.refresh()
+    asked = len(center.requests)
     client.hint()
-    for _ in range(5):  # the server still answers from its cache: 10.6 s (protocol.md §12.3)
-        delay = client.run()
-        assert delay == pytest.approx(2, abs=0.2)
-        assert client.version == 42
+    started, times = clock.now, []
+    while (delay := client.run()) < 50:
+        times.append(round(clock.now - started, 3))
         clock.now += delay
-    center.version, center.values = 43, {"a": "new"}
-    delay = client.run()
+        if len(times) == 6:  # the server answered from its cache until now: 10.1 s (protocol.md §12.3)
+            center.version, center.values = 43, {"a": "new"}
+    times.append(round(clock.now - started, 3))
+    assert times == [*CHASE_OFFSETS_SECONDS, 12.6, 14.6, 16.6, 18.6, 20.6, 22.6, 23.1]
+    assert len(center.requests) - asked == MOST_REQUESTS
+    assert all(request["Version"] == 0 for request in center.requests[asked:])
     assert (client.version, client.get("a")) == (43, "new")
-    assert delay is not None
-    assert 50 < delay < 70
-    assert all(request["Version"] == 0 for request in center.requests[1:])
 
 
 @pytest.mark.case("C27")
-def test_a_push_that_changes_nothing_is_chased_for_twenty_seconds(center: ScriptedCenter) -> None:
-    clock = Clock()
+def test_a_push_that_changes_nothing_costs_eight_requests(center: ScriptedCenter) -> None:
+    clock = ManualClock()
     client = center.client(clock=clock)
-    client.run()
+    client.refresh()
     client.hint()
     started, times = clock.now, []
-    while (delay := client.run() or 0) < 50:
+    while (delay := client.run()) < 50:
         times.append(round(clock.now - started, 3))
         clock.now += delay
-    assert [*times, round(clock.now - started, 3)] == list(CHASE)
+    assert [*times, round(clock.now - started, 3)] == [*CHASE_OFFSETS_SECONDS, 12.5]
 
 
 @pytest.mark.case("C28")
@@ -159,10 +155,10 @@ def test_a_storm_of_pushes_is_one_pull(center: ScriptedCenter) -> None:
 def test_an_older_answer_that_arrives_later_is_dropped(center: ScriptedCenter) -> None:
     client = center.client()
     client.run()
-    older = client.begin_request()
-    newer = client.begin_request()
-    client.apply(_snapshot("newer", 3), newer)
-    client.apply(_snapshot("older", 2), older)
+    older = client._next_number()
+    newer = client._next_number()
+    client._apply(_snapshot("newer", 3), newer)
+    client._apply(_snapshot("older", 2), older)
     assert (client.get("a"), client.version) == ("newer", 3)
 
 
@@ -224,27 +220,23 @@ def test_a_refused_secret_is_not_hammered(center: ScriptedCenter) -> None:
     center.script += [failure(403, "wrong secret")] * 100
     delays = [client.run() for _ in range(6)]
     assert client.state == "INTERRUPTED"
-    assert delays[-1] is not None
     assert delays[-1] > 20
 
 
 @pytest.mark.case("C32")
-def test_back_off_is_capped_jittered_and_reset(center: ScriptedCenter) -> None:
-    schedule = Schedule(60, Clock(), random.Random(1))
-    delays = []
-    for _ in range(30):
-        schedule.failed()
-        delays.append(schedule.delay(loaded=True))
+def test_back_off_is_capped_jittered_and_reset() -> None:
+    schedule = Schedule(60, 300, ManualClock())
+    delays = [schedule.failed(loaded=True, chasing=False) for _ in range(30)]
     assert delays == sorted(delays[:3]) + delays[3:]
     assert 54 <= delays[0] <= 66
     assert max(delays) <= 330
     assert len({round(delay, 3) for delay in delays[5:]}) > 20
-    schedule.succeeded()
-    assert 54 <= schedule.delay(loaded=True) <= 66
-    first = Schedule(60, Clock(), random.Random(1))
-    first.failed()
-    assert first.delay(loaded=False) < 2  # a start does not wait a minute for its second try
-    assert first.delay(loaded=False, retry_after=30) >= 30
+    schedule.succeeded(full=False)
+    assert schedule.failures == 0
+    assert 54 <= schedule.delay(math.inf) <= 66
+    first = Schedule(60, 300, ManualClock())
+    assert first.failed(loaded=False, chasing=False) < 2  # a start does not wait a minute for its second try
+    assert first.failed(loaded=False, chasing=False, at_least=30) >= 30
 
 
 @pytest.mark.case("C32")
@@ -309,32 +301,31 @@ def test_a_slow_center_is_bounded_by_a_total_time(center: ScriptedCenter) -> Non
 
 @pytest.mark.case("C36")
 @pytest.mark.parametrize("zone", ["local", "utc"])
-def test_a_planned_publish_is_looked_for_in_time(zone: str) -> None:
-    clock = Clock()
-    schedule = Schedule(60, clock, random.Random(1))
-    now = time.time()
-    moment = datetime.fromtimestamp(now + 20, tz=timezone.utc if zone == "utc" else None)
-    schedule.plan_publish(moment.strftime("%Y-%m-%d %H:%M:%S"), now)
-    delay = schedule.delay(loaded=True)
+def test_a_planned_publish_is_looked_for_in_time(center: ScriptedCenter, zone: str) -> None:
+    clock = ManualClock()
+    moment = datetime.fromtimestamp(clock.wall() + 20, tz=timezone.utc if zone == "utc" else None)
+    center.next_publish = moment.strftime("%Y-%m-%d %H:%M:%S")
+    center.coherent = True
+    client = center.client(clock=clock)
+    delay = client.run()
     assert 18 <= delay <= 21
     clock.now += delay + 1
-    assert schedule.begin(full_every=300)
-    assert schedule.chasing
+    client.run()
+    assert center.requests[-1]["Version"] == 0
 
 
 @pytest.mark.case("C36")
 @pytest.mark.parametrize("text", ["", "tomorrow", "2020-01-01 00:00:00", "9999-12-31 00:00:00", "0001-01-01 00:00:00"])
 def test_an_unusable_publish_time_is_ignored(text: str) -> None:
-    schedule = Schedule(60, Clock(), random.Random(1))
-    schedule.plan_publish(text, time.time())
-    assert 54 <= schedule.delay(loaded=True) <= 66
+    schedule = Schedule(60, 300, ManualClock())
+    schedule.plan_publish(text)
+    assert 54 <= schedule.delay(math.inf) <= 66
 
 
 @pytest.mark.case("C36")
 def test_next_publish_of_an_answer_is_planned(center: ScriptedCenter) -> None:
     center.next_publish = (datetime.now() + timedelta(seconds=10)).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ005 - local
     delay = center.client().run()
-    assert delay is not None
     assert delay < 11
 
 
@@ -404,16 +395,13 @@ def test_keys_are_reported_only_if_wanted(center: ScriptedCenter) -> None:
 
 
 @pytest.mark.case("C41")
-def test_a_jump_of_the_wall_clock_moves_nothing(center: ScriptedCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+def test_a_jump_of_the_wall_clock_moves_nothing(center: ScriptedCenter) -> None:
+    clock = ManualClock()
+    center.coherent = True
     client = center.client(clock=clock)
     client.run()
-    real = time.time
-    for jump in (3600, -3600):
-        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
-        delay = client.run()
-        assert delay is not None
-        assert 54 <= delay <= 66
+    for clock.jump in (3600.0, -3600.0):
+        assert 54 <= client.run() <= 66
 
 
 def test_reading_in_any_spelling_and_type(center: ScriptedCenter) -> None:
@@ -435,6 +423,7 @@ def test_reading_in_any_spelling_and_type(center: ScriptedCenter) -> None:
 
 
 def test_callbacks_of_the_plain_client(center: ScriptedCenter) -> None:
+    center.coherent = True
     client = center.client()
     client.run()
     seen: list[dict[str, str]] = []
@@ -508,6 +497,6 @@ def test_copies_of_two_sessions_are_apart(center: ScriptedCenter) -> None:
             client.refresh()
             clients.append(client)
         loaded = [client._cache.load() for client in clients if client._cache is not None]
-        assert [dict(entry.values) for entry in loaded if entry is not None] == [{"a": "one"}, {"a": "two"}]
+        assert [dict(entry.held.values) for entry in loaded if entry is not None] == [{"a": "one"}, {"a": "two"}]
     finally:
         other.stop()

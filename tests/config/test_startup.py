@@ -29,7 +29,7 @@ from stardust_auto.config import (
     StardustConfigDict,
     StardustSettings,
 )
-from stardust_auto.config.remote.cache import DiskCache
+from stardust_auto.config.remote.cache import Copy, DiskCache
 from stardust_auto.config.remote.snapshot import make_snapshot
 from stardust_auto.process.background import process_worker
 
@@ -180,16 +180,20 @@ def test_invalid_content_at_the_start_falls_back_to_the_copy_or_is_told() -> Non
     [
         lambda path: path.write_text("{"),
         lambda path: path.write_text('"text"'),
-        lambda path: path.write_text(path.read_text().replace('"schema": 1', '"schema": 99')),
+        lambda path: path.write_text(path.read_text().replace('"schema": 2', '"schema": 99')),
         lambda path: path.write_text(path.read_text().replace("value", "tampered")),
         lambda path: path.write_text(path.read_text().replace('"version": 3', '"version": {}')),
+        lambda path: path.write_text(path.read_text().replace('"version": 3', '"other": 3')),
+        lambda path: path.write_text(path.read_text().replace('"version": 3', '"version": 1e400')),
+        lambda path: path.write_text(path.read_text().replace('"version": 3', '"version": ' + "[" * 100_000)),
+        lambda path: path.write_text(path.read_text().replace('"pending": null', '"pending": {"seen": 1}')),
         lambda path: path.write_bytes(b"\xff\xfe\x00"),
         lambda path: (path.unlink(), path.mkdir()),
     ],
 )
 def test_a_damaged_copy_is_ignored(damage: Any, tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
     cache = cache_of(tmp_path)
-    assert cache.store(make_snapshot({"k": "value"}, version=3, scope="prod"))
+    assert cache.store(Copy(make_snapshot({"k": "value"}, version=3, scope="prod")))
     damage(cache.path)
     assert cache.load() is None
     assert cache.load() is None
@@ -205,14 +209,15 @@ def test_a_damaged_copy_is_ignored(damage: Any, tmp_path: Path, lines: pytest.Lo
 )
 def test_a_copy_is_never_used_for_another(other: dict[str, Any], tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
-    cache.store(make_snapshot({"k": "value"}, version=3, scope="prod"))
+    cache.store(Copy(make_snapshot({"k": "value"}, version=3, scope="prod")))
     foreign = cache_of(tmp_path, **other)
     assert foreign.load() is None
     foreign.path.write_bytes(cache.path.read_bytes())  # even under its name
     assert foreign.load() is None
     loaded = cache.load()
     assert loaded is not None
-    assert (dict(loaded.values), loaded.version, loaded.origin) == ({"k": "value"}, 3, "disk")
+    held = loaded.held
+    assert (dict(held.values), held.version, held.origin) == ({"k": "value"}, 3, "disk")
 
 
 @pytest.mark.case("C62")
@@ -221,29 +226,29 @@ def test_a_disk_that_cannot_be_written_is_a_warning(
 ) -> None:
     (tmp_path / "file").write_text("")
     cache = cache_of(tmp_path / "file")
-    assert not cache.store(make_snapshot({"k": "value"}))
-    assert not cache.store(make_snapshot({"k": "value"}))
+    assert not cache.store(Copy(make_snapshot({"k": "value"})))
+    assert not cache.store(Copy(make_snapshot({"k": "value"})))
     assert len(lines.records) == 1
     good = cache_of(tmp_path)
-    good.store(make_snapshot({"k": "old"}))
+    good.store(Copy(make_snapshot({"k": "old"})))
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert not good.store(make_snapshot({"k": "new"}))
+    assert not good.store(Copy(make_snapshot({"k": "new"})))
     monkeypatch.undo()
     assert "No space left on device" in lines.text
     loaded = good.load()
     assert loaded is not None
-    assert loaded.values["k"] == "old"
+    assert loaded.held.values["k"] == "old"
     assert [path.name for path in good.path.parent.iterdir()] == [good.path.name]  # no temporary file is left
 
 
 @pytest.mark.case("C63")
 def test_the_copy_belongs_to_the_user_alone(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
-    cache.store(make_snapshot({"k": "value"}))
+    cache.store(Copy(make_snapshot({"k": "value"})))
     assert stat.S_IMODE(cache.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.path.parent.stat().st_mode) == 0o700
 
@@ -251,16 +256,16 @@ def test_the_copy_belongs_to_the_user_alone(tmp_path: Path) -> None:
 @pytest.mark.case("C63")
 def test_processes_that_write_at_once_or_die_leave_a_whole_copy(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
-    cache.store(make_snapshot({"k": "start" * 10_000}))
+    cache.store(Copy(make_snapshot({"k": "start" * 10_000})))
     code = f"""
-        from stardust_auto.config.remote.cache import DiskCache
+        from stardust_auto.config.remote.cache import Copy, DiskCache
         from stardust_auto.config.remote.snapshot import make_snapshot
         cache = DiskCache(("http://a",), "shop", "prod", {str(tmp_path)!r})
         print("ready", flush=True)
         number = 0
         while True:
             number += 1
-            assert cache.store(make_snapshot({{"k": str(number % 10) * 50_000}}))
+            assert cache.store(Copy(make_snapshot({{"k": str(number % 10) * 50_000}})))
     """
     writers = [
         subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
@@ -272,7 +277,7 @@ def test_processes_that_write_at_once_or_die_leave_a_whole_copy(tmp_path: Path) 
     for _ in range(50):
         loaded = cache.load()
         assert loaded is not None
-        assert len(set(loaded.values["k"])) in (1, 4)
+        assert len(set(loaded.held.values["k"])) in (1, 4)
     for writer in writers:
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
@@ -295,7 +300,7 @@ def test_a_copy_that_a_newer_class_refuses_is_passed_over(lines: pytest.LogCaptu
 
 
 @pytest.mark.case("C64")
-def test_refused_content_is_not_kept_on_disk(center: ScriptedCenter) -> None:
+def test_the_last_accepted_set_is_kept_beside_refused_content(center: ScriptedCenter) -> None:
     class Number(StardustSettings):
         n: int = 0
 
@@ -310,7 +315,13 @@ def test_refused_content_is_not_kept_on_disk(center: ScriptedCenter) -> None:
     fresh = center.client()
     center.script += [failure(500, "down")] * 2
     fresh.start()
-    assert fresh.snapshot.values == {"n": "5"}
+    good = fresh.last_good()
+    assert good is not None
+    assert (fresh.snapshot.values, fresh.snapshot.version) == ({"n": "word"}, 2)
+    assert (good.values, good.version) == ({"n": "5"}, 1)
+    again = live(Number, client=fresh, start_timeout=0)
+    assert again.current.n == 5
+    assert (again.status.version, again.status.rejected_version) == (1, 2)
     fresh.stop()
     client.stop()
 
@@ -549,7 +560,8 @@ def test_the_copy_holds_the_map_and_nothing_else(center: ScriptedCenter) -> None
     center.client().refresh()
     (path,) = Path(os.environ["STARDUST_CACHE_DIR"], "config").iterdir()
     data = json.loads(path.read_text())
-    assert data["values"] == {"a": "remote"}
+    assert data["held"]["values"] == {"a": "remote"}
+    assert (data["accepted"], data["pending"]) == (None, None)
     assert not re.search(r"s3cret|token", path.read_text())
 
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from stardust_auto.process.clock import Clock
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.tracer import Tracer
 
 MS = 1_000_000
 
 
-class ManualClock(Clock):
+class Clock:
     """Nanoseconds since an arbitrary start; the wall clock runs along from 2026-11-24."""
 
-    START = 1000 * MS
     WALL = 1_795_478_400_000 * MS
 
     def __init__(self) -> None:
-        self.ns = self.START
+        self.ns = 0
 
-    def monotonic_ns(self) -> int:
+    def now(self) -> int:
         return self.ns
 
-    def wall_ns(self) -> int:
+    def wall(self) -> int:
         return self.WALL + self.ns
 
     def advance(self, ms: float) -> None:
@@ -31,10 +29,10 @@ class ManualClock(Clock):
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def tracer(clock: ManualClock) -> Tracer:
-    return Tracer(ids=IdGenerator(1), clock=clock)
+def tracer(clock: Clock) -> Tracer:
+    return Tracer(ids=IdGenerator(1), now=clock.now, wall=clock.wall)

@@ -150,8 +150,10 @@ class Follower(Generic[T]):
             candidates += [copy] if copy is not None else []
         else:
             note = f"Stardust did not answer: {feed.last_error or 'no answer in time'}"
-            if raw.origin == "disk" and self._policy == "cache-then-defaults":
-                candidates.append(EMPTY)
+            if raw.origin == "disk":
+                copy = feed.last_good()
+                candidates += [copy] if copy is not None else []
+                candidates += [EMPTY] if self._policy == "cache-then-defaults" else []
         return self._attempt(candidates, note)
 
     def _attempt(self, candidates: list[RawSnapshot], note: str) -> T:

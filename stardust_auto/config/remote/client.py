@@ -1,14 +1,16 @@
-"""``ConfigClient``: the raw map of the center, kept current. Untyped; typed settings are built on top of it."""
+"""``ConfigClient``: the raw map of the center, kept current. Typed settings are built on top of it."""
 
 from __future__ import annotations
 
+import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stardust_auto.config.remote import hints
-from stardust_auto.config.remote.cache import DiskCache
+from stardust_auto.config.remote.cache import Copy, DiskCache
+from stardust_auto.config.remote.consistency import Pending, decide
 from stardust_auto.config.remote.keys import normalise
-from stardust_auto.config.remote.pull import Pull, UsedKeys
+from stardust_auto.config.remote.pull import UsedKeys, pull
 from stardust_auto.config.remote.schedule import Schedule
 from stardust_auto.config.remote.snapshot import WORKER_ID, RawSnapshot, make_snapshot
 from stardust_auto.config.remote.verdicts import Verdict, Verdicts, changed_keys
@@ -16,13 +18,13 @@ from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
 from stardust_auto.log import get_logger
 from stardust_auto.process.background import process_worker
-from stardust_auto.process.clock import monotonic, perf_counter_ns, wall_time
+from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.process.dispatch import Dispatcher
 from stardust_auto.process.end import EXIT_BUDGET, at_end, not_at_end, time_left
 from stardust_auto.process.fork import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from stardust_auto.config.remote.provider import Listener, ProviderState
     from stardust_auto.environment.settings import AgentSettings
@@ -30,15 +32,29 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-FULL_INTERVAL = 300.0
-_INTERRUPTED_AFTER = 3
+_FULL_INTERVAL_SECONDS: Final = 300.0
+_REQUEST_TIMEOUT_SECONDS: Final = 15.0
+#: So many failed requests in a row make the state INTERRUPTED.
+_INTERRUPTED_AFTER: Final = 3
 
 
 class ConfigClient:
     """The configuration of one application, pulled in the background by the process's session.
 
-    ``get``, ``get_int`` and ``get_bool`` never do I/O. ``refresh_interval`` is in seconds. Values keep their last good state whatever the
-    server does; an empty answer of the server is a state too. Without ``server`` and ``app_id`` the ``STARDUST_*`` variables count.
+    ``get``, ``get_int`` and ``get_bool`` never do I/O. Values keep their last good state whatever the server does; an empty answer of
+    the server is a state too. What an answer means is decided in ``consistency.py``, when to ask in ``schedule.py``.
+
+    Args:
+        server: address or addresses of the center. Without it, and without the other names, the ``STARDUST_*`` variables count.
+        app_id: the application.
+        secret: the application's secret.
+        scope: the scope to ask for; without one the server's rules choose.
+        session: the session to use, instead of the process's.
+        refresh_interval: seconds between two polls, give or take 10 %.
+        cache_dir: folder of the copy on disk; None for the user's cache folder.
+        use_cache: whether to keep a copy on disk.
+        report_keys: whether to tell the center which keys the program reads.
+        clock: the time, for tests.
     """
 
     name = "config"
@@ -55,7 +71,7 @@ class ConfigClient:
         cache_dir: str | None = None,
         use_cache: bool = True,
         report_keys: bool = True,
-        clock: Callable[[], float] = monotonic,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         from stardust_auto.environment.settings import AgentSettings, program_name
 
@@ -67,26 +83,27 @@ class ConfigClient:
         self._owns_session = session is None
         self.app_id: str = session.app_id if session is not None else settings.app_id or program_name()
         self.requested_scope = settings.scope
-        self.full_interval = FULL_INTERVAL
+        #: What became of the snapshots: the source of pings, status and request notes.
+        self.verdicts = Verdicts()
+        self.last_error = ""
         # A session that was made with other servers than the environment's has a copy of its own.
         servers = (session.server,) if session is not None and given is None else settings.servers
-        self._cache = DiskCache(servers, self.app_id, settings.scope, settings.cache_dir) if use_cache else None
-        self._server_label = ",".join(servers)
-        self._keys = UsedKeys() if report_keys else None
         self._clock = clock
-        self._schedule = Schedule(refresh_interval, clock)
-        self._threadless = False
-        self._due = 0.0
-        self._snapshot = self._empty()
-        self._cached: RawSnapshot | None = None
-        self.verdicts = Verdicts()
-        self._listeners: list[Listener] = []
-        self._callbacks: list[Callable[[dict[str, str]], object]] = []
+        self._cache = DiskCache(servers, self.app_id, settings.scope, settings.cache_dir, clock) if use_cache else None
+        self._used_keys = UsedKeys() if report_keys else None
+        self._schedule = Schedule(refresh_interval, _FULL_INTERVAL_SECONDS, clock)
+        self._held = make_snapshot({}, app_id=self.app_id, scope=settings.scope, server=",".join(servers))
+        self._pending: Pending | None = None
+        self._accepted: RawSnapshot | None = None
+        self._stored: Copy | None = None
+        self._listeners: tuple[Listener, ...] = ()
+        self._callbacks: tuple[Callable[[dict[str, str]], object], ...] = ()
         self._dispatcher = Dispatcher("stardust-config-callbacks")
-        self._running = self._pushed = self._refused_secret = False
-        self.last_error = ""
-        self._reset()
-        after_fork_in_child(self._reset_in_child)
+        self._running = self._announced = self._secret_refused = self._threadless = False
+        self._due = -math.inf
+        self._retry_delay = 0.0
+        self._new_locks()
+        after_fork_in_child(self.reset_after_fork)
 
     @classmethod
     def from_settings(cls, settings: AgentSettings) -> ConfigClient:
@@ -99,24 +116,24 @@ class ConfigClient:
             cache_dir=settings.cache_dir,
         )
 
-    def _empty(self) -> RawSnapshot:
-        return make_snapshot({}, app_id=self.app_id, scope=self.requested_scope, server=self._server_label)
-
-    def _reset(self) -> None:
+    def _new_locks(self) -> None:
         self._lock = threading.RLock()
+        #: Held while an answer is applied and the listeners judge it: answers reach everybody in one order.
+        self._applying = threading.RLock()
         self._loaded = threading.Event()
-        self._sequence = 0
-        self._applied = 0
+        self._requests = self._answered = 0
 
-    def _reset_in_child(self) -> None:
-        """The child keeps the values and asks anew on first use: its session is another one."""
-        self._reset()
+    def reset_after_fork(self) -> None:
+        """In a forked child: keep the values, and ask again on first use, since the child's session is another one."""
+        self._new_locks()
         self._running = False
+        if self._used_keys is not None:
+            self._used_keys.reset_after_fork()
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to pull in the background. Never blocks; twice is once; after a fork it starts the child's own.
+        """Begin to pull in the background, and return at once. A second call does nothing; in a forked child it starts the child's work.
 
         Raises:
             ValueError: no server is known, neither here nor from ``STARDUST_SERVER``.
@@ -127,25 +144,13 @@ class ConfigClient:
             session = self._acquire()
             self._running = True
             self._loaded.clear()  # what was loaded before a stop may be old by now
-            if self._cache is not None and self._snapshot.origin == "none":
-                self._cached = self._cache.load()
-                if self._cached is not None:
-                    self._snapshot = self._cached
+            self._load_copy()
             hints.listen(session, self)
             session.add_task(self)
         session.start()
         session.wake(self)
         at_end(self._at_end)  # a program that uses nothing but its settings logs out, too
         self._threadless = not process_worker().running
-
-    def poll(self) -> bool:
-        """In a process without threads: pull now, in the caller's thread, if it is time. False where a thread does it."""
-        if not self._threadless:
-            return False
-        if self._clock() >= self._due:
-            delay = self.run()
-            self._due = self._clock() + (delay if delay is not None else self.refresh_interval)
-        return True
 
     def _acquire(self) -> Session:
         if self._session is None:
@@ -162,7 +167,7 @@ class ConfigClient:
         self.stop(time_left())
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
-        """Stop pulling, and log out within ``timeout`` seconds if nobody else uses the session. The values stay readable."""
+        """Stop pulling, and log out within ``timeout`` seconds unless the session has other users. The values stay readable."""
         not_at_end(self._at_end)
         with self._lock:
             session, self._running = self._session, False
@@ -170,82 +175,90 @@ class ConfigClient:
                 return
             session.remove_task(self)
             self.verdicts.forget(self)
+            self._store_copy()
             if self._owns_session:
                 self._session = None
         if self._owns_session:
             session.release(timeout)
 
     def wait_loaded(self, timeout: float) -> bool:
-        """Wait for the first answer of the center, at most ``timeout`` seconds."""
-        if self.poll() or process_worker().is_current_thread:  # who fetches cannot wait for itself
+        """Wait at most ``timeout`` seconds for the first answer of the center. Return whether there is one."""
+        if self.poll() or process_worker().is_current_thread:  # the thread that fetches cannot wait for itself
             return self._loaded.is_set()
         return self._loaded.wait(timeout)
+
+    def poll(self) -> bool:
+        """In a process without threads: pull now, in the caller's thread, if it is time. Return False where a thread does it."""
+        if not self._threadless:
+            return False
+        if self._clock.monotonic() >= self._due:
+            self._due = self._clock.monotonic() + self.run()
+        return True
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     @property
     def snapshot(self) -> RawSnapshot:
-        return self._snapshot
+        """The newest whole state of the center; origin ``none`` before the first one."""
+        return self._held
 
     @property
     def refresh_interval(self) -> float:
-        """Seconds between two pulls, give or take 10 %; a new value counts at once."""
+        """Seconds between two polls, give or take 10 %. A new value takes effect at once."""
         return self._schedule.interval
 
     @refresh_interval.setter
     def refresh_interval(self, seconds: float) -> None:
         self._schedule.interval = seconds
-        self._due = 0.0
-        session = self._session
-        if session is not None:
-            session.wake(self)
+        self._due = -math.inf
+        self._wake()
 
     @property
     def version(self) -> int:
-        """Published version; 0 before the first load. It may go down, after a restore of the server."""
-        return self._snapshot.version
+        """Published version; 0 before the first load. It goes down when the server was restored."""
+        return self._held.version
 
     @property
     def next_version(self) -> int:
         """Above :attr:`version` while the center holds edits that are not published."""
-        return self._snapshot.next_version
+        return self._held.next_version
 
     @property
     def scope(self) -> str:
         """The scope in use: the server's rules choose one when none was asked for."""
-        return self._snapshot.scope
+        return self._held.scope
 
     @property
     def worker_id(self) -> str | None:
-        """``NewLife.WorkerId``: a number of this instance, when the application has them switched on."""
-        return self._snapshot.worker_id
+        """``NewLife.WorkerId``: a number of this instance, if the application has them switched on."""
+        return self._held.worker_id
 
     @property
     def state(self) -> ProviderState:
+        """How current the values are."""
         if not self._running:
             return "OFF"
-        if self._refused_secret:
-            return "INTERRUPTED"
         failures = self._schedule.failures
+        if self._secret_refused or failures >= _INTERRUPTED_AFTER:
+            return "INTERRUPTED"
         if not self._loaded.is_set():
-            if failures >= _INTERRUPTED_AFTER:
-                return "INTERRUPTED"
-            return "STALE" if self._snapshot.origin == "disk" else "INITIALIZING"
-        return "VALID" if failures == 0 else "STALE" if failures < _INTERRUPTED_AFTER else "INTERRUPTED"
+            return "STALE" if self._held.origin == "disk" else "INITIALIZING"
+        return "STALE" if failures else "VALID"
 
     def get(self, key: str, default: str | None = None) -> str | None:
         """The value of ``key`` in any spelling (``Db:Host``, ``db.host``), else ``default``."""
-        view = self._snapshot.view()
-        value = view.variables.get(key.lower())
-        value = view.variables.get(normalise(key)) if value is None else value
-        if self._keys is not None:
-            self._keys.use(key)
+        held = self._held
+        variables = held.view().variables
+        value = variables.get(key.lower())
+        value = variables.get(normalise(key)) if value is None else value
+        if self._used_keys is not None:
+            self._used_keys.add(key)
         if value is None and key.lower() == WORKER_ID:
-            value = self._snapshot.worker_id
+            value = held.worker_id
         return default if value is None else value
 
     def get_int(self, key: str, default: int = 0) -> int:
-        """The value as an integer; ``default`` when it is absent or is none."""
+        """The value as an integer; ``default`` if the key is missing or is not an integer."""
         try:
             return int((self.get(key) or "").strip())
         except ValueError:
@@ -260,143 +273,184 @@ class ConfigClient:
 
     def get_all(self) -> dict[str, str]:
         """A copy of the whole map."""
-        return dict(self._snapshot.values)
+        return dict(self._held.values)
 
     def on_change(self, callback: Callable[[dict[str, str]], object]) -> Callable[[dict[str, str]], object]:
         """Call ``callback`` with the new map after each change, on a thread of its own. Usable as a decorator."""
-        self._callbacks.append(callback)
+        with self._lock:
+            self._callbacks = (*self._callbacks, callback)
         return callback
 
-    # -- the feed of typed settings ---------------------------------------------------------------------------------
-
-    def subscribe(self, listener: Listener) -> None:
-        with self._lock:
-            self._listeners = [*self._listeners, listener]
-        self.verdicts.forget(self)  # from now on the version counts that a class has accepted
-
-    def unsubscribe(self, listener: Listener) -> None:
-        with self._lock:
-            self._listeners = [entry for entry in self._listeners if entry != listener]
+    # -- the provider of typed settings -----------------------------------------------------------------------------
 
     def last_good(self) -> RawSnapshot | None:
-        cached = self._cached
-        return cached if cached is not None and cached.content_hash != self._snapshot.content_hash else None
+        """The last set that every class accepted, if it differs from :attr:`snapshot`."""
+        accepted = self._accepted
+        return accepted if accepted is not None and accepted.content_hash != self._held.content_hash else None
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener`` with each new snapshot."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        self.verdicts.forget(self)  # from now on the verdicts of the classes count
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Call ``listener`` no more."""
+        with self._lock:
+            self._listeners = tuple(entry for entry in self._listeners if entry != listener)
+
+    def declare(self, used: Iterable[str]) -> None:
+        """Add keys that the program reads to the center's list of used keys."""
+        if self._used_keys is not None:
+            for key in used:
+                self._used_keys.add(key)
 
     def report(self, owner: object, verdict: Verdict) -> None:
+        """Note what ``owner`` made of a snapshot."""
         self.verdicts.report(owner, verdict)
 
     def forget(self, owner: object) -> None:
+        """Drop what ``owner`` reported."""
         self.verdicts.forget(owner)
-
-    def declare(self, used: Iterable[str]) -> None:
-        if self._keys is not None:
-            for key in used:
-                self._keys.use(key)
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
-    def refresh(self, timeout: float = 15.0) -> bool:
-        """Ask for everything now, in the calling thread. True when the center answered.
+    def refresh(self, timeout: float = _REQUEST_TIMEOUT_SECONDS) -> bool:
+        """Ask for everything now, in the calling thread. Return True when the center answered.
 
         Raises:
-            StardustError: it did not, or refused.
+            StardustError: it did not answer, or refused.
         """
         self._pull(full=True, timeout=timeout)
         return True
 
-    def run(self) -> float | None:
-        """One turn of the session's thread: pull, then say when to come again (seconds)."""
-        if self._pushed:
-            self._pushed = False
-            self._schedule.chase()
-        full = self._schedule.begin(self.full_interval)
-        retry_after = None
+    def hint(self) -> None:
+        """A publish was announced. The hint may be old, or have been missed (protocol.md §12.4); many in a row cost one request."""
+        self._announced = True
+        self._wake()
+
+    def run(self) -> float:
+        """One turn of the session's thread: pull, and return the seconds until the next turn."""
+        if self._schedule.publish_due() or self._announced:
+            self._announced = False
+            self._schedule.announced()
+            with self._applying:
+                self._pending = decide(self._held, self._pending, None, self._clock.monotonic()).pending
         try:
-            self._pull(full=full)
-        except UnavailableError as error:
-            retry_after = error.retry_after
-        except StardustError:
-            pass  # noted by _pull; the last good values stay
-        return self._schedule.delay(self._loaded.is_set(), retry_after)
+            self._pull(full=self._pending is not None or self._schedule.full_due())
+        except StardustError:  # logged by _pull
+            return self._retry_delay
+        return self._schedule.delay(self._pending.due if self._pending is not None else math.inf)
 
     def finish(self, deadline: float) -> None:
-        """Nothing to flush."""
+        """Do nothing: a client has nothing to flush."""
 
-    def hint(self) -> None:
-        """A publish was announced (protocol.md §12.4: it may be old, or missed). Many in a row cost one pull."""
-        self._pushed = True
+    def _wake(self) -> None:
         session = self._session
         if session is not None:
             session.wake(self)
 
-    def begin_request(self) -> int:
-        """The number of a request: answers are applied in this order, whatever order they arrive in."""
-        with self._lock:
-            self._sequence += 1
-            return self._sequence
-
-    def _pull(self, *, full: bool, timeout: float = 15.0) -> None:
-        session = self._acquire()
-        sequence, have = self.begin_request(), self._snapshot
+    def _pull(self, *, full: bool, timeout: float = _REQUEST_TIMEOUT_SECONDS) -> None:
+        session, number, held = self._acquire(), self._next_number(), self._held
         try:
-            fetched = Pull(session, self.requested_scope, self._keys, timeout).fetch(have, full)
-        except StardustError as error:
-            self._note_failure(error)
-            raise
-        self.apply(fetched, sequence)
-
-    def _note_failure(self, error: StardustError) -> None:
-        self._schedule.failed()
-        self._refused_secret = isinstance(error, ApiError) and error.code in (401, 403)
-        text = str(error)
-        if text != self.last_error:
-            self.last_error = text
-            kept = f"keeping {self._snapshot.label}" if self._snapshot.origin != "none" else "nothing loaded yet"
-            logger.warning("configuration of %s not refreshed: %s; %s", self.app_id, text, kept)
-
-    def apply(self, fetched: RawSnapshot, sequence: int) -> None:
-        """Make ``fetched`` the state, tell everybody and keep it on disk, unless a newer request was answered before."""
-        start = perf_counter_ns()
-        with self._lock:
-            if sequence <= self._applied:
-                return
-            self._applied = sequence
-            before = self._snapshot
-            self._snapshot = fetched
-        self._schedule.succeeded()
-        self._refused_secret = False
-        if self.last_error:
-            self.last_error = ""
-            logger.warning("configuration of %s is refreshed again: %s", self.app_id, fetched.label)
-        changed = fetched.content_hash != before.content_hash and before.origin != "none"
-        moved = fetched.content_hash != before.content_hash or fetched.version != before.version
-        if moved and before.origin != "none":
-            self._schedule.settle()
-        if fetched.version < before.version and before.origin != "disk":
-            logger.warning(
-                "configuration of %s went back from v%d to v%d", self.app_id, before.version, fetched.version
+            answer = pull(
+                session,
+                self.requested_scope,
+                held,
+                full=full,
+                used=self._used_keys,
+                timeout=timeout,
+                now=self._clock.wall(),
             )
-        if fetched.next_publish != before.next_publish or fetched.version != before.version:
-            offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
-            self._schedule.plan_publish(fetched.next_publish, wall_time(), offset)
-        if not self._listeners:
-            paths = changed_keys(before.values, fetched.values) if changed else ()
-            self.report(self, Verdict.used("", fetched, paths=paths, started_ns=start if changed else 0))
+        except StardustError as error:
+            self._secret_refused = isinstance(error, ApiError) and error.code in (401, 403)
+            self._retry_delay = self._schedule.failed(
+                loaded=self._loaded.is_set(),
+                chasing=self._pending is not None and self._pending.left > 0,
+                at_least=error.retry_after if isinstance(error, UnavailableError) else None,
+            )
+            if str(error) != self.last_error:
+                self.last_error = str(error)
+                kept = f"keeping {held.label}" if held.origin != "none" else "nothing loaded yet"
+                logger.warning("configuration of %s not refreshed: %s; %s", self.app_id, error, kept)
+            raise
+        self._schedule.succeeded(full=full)
+        self._apply(answer, number)
+
+    def _next_number(self) -> int:
+        with self._lock:
+            self._requests += 1
+            return self._requests
+
+    def _apply(self, answer: RawSnapshot, number: int) -> None:
+        """Make of ``answer`` what ``decide`` says, unless a request with a higher ``number`` was answered before."""
+        with self._applying:
+            if number <= self._answered:
+                return
+            self._answered = number
+            self._secret_refused = False
+            if self.last_error:
+                self.last_error = ""
+                logger.warning("configuration of %s is refreshed again: %s", self.app_id, answer.label)
+            before = self._held
+            decision = decide(before, self._pending, answer, self._clock.monotonic())
+            self._pending, self._held = decision.pending, decision.held
+            held = decision.held
+            if held.version < before.version and before.origin == "server":
+                logger.warning(
+                    "configuration of %s went back from v%d to v%d", self.app_id, before.version, held.version
+                )
+            if held.next_publish != before.next_publish or held.version != before.version:
+                offset = float(getattr(self._session, "clock_offset_ms", 0) or 0) / 1000
+                self._schedule.plan_publish(held.next_publish, offset)
+            try:
+                self._tell(before, held)
+            finally:
+                self._loaded.set()
+            self._store_copy()
+
+    def _tell(self, before: RawSnapshot, held: RawSnapshot) -> None:
+        """Let the listeners judge ``held``; call back where the content changed."""
+        changed = held.content_hash != before.content_hash and before.origin != "none"
         for listener in self._listeners:
-            listener(fetched)
-        accepted = self.verdicts.accept(fetched)
-        first = not self._loaded.is_set()
-        self._loaded.set()
-        if self._cache is not None and accepted and (moved or first) and self._changed_on_disk(fetched):
-            self._cache.store(fetched)
-            self._cached = fetched
+            listener(held)
+        if not self._listeners:
+            paths = changed_keys(before.values, held.values) if changed else ()
+            started = self._clock.monotonic_ns() if changed else 0
+            self.report(self, Verdict.used("", held, paths=paths, started_ns=started))
         if changed:
-            self._notify(fetched.values)
+            for callback in self._callbacks:
+                self._dispatcher.submit(callback, dict(held.values))
 
-    def _changed_on_disk(self, fetched: RawSnapshot) -> bool:
-        cached = self._cached
-        return cached is None or (cached.content_hash, cached.version) != (fetched.content_hash, fetched.version)
+    # -- the copy on disk -------------------------------------------------------------------------------------------
 
-    def _notify(self, values: Mapping[str, str]) -> None:
-        for callback in tuple(self._callbacks):
-            self._dispatcher.submit(callback, dict(values))
+    def _load_copy(self) -> None:
+        if self._cache is None or self._held.origin != "none":
+            return
+        self._stored = copy = self._cache.load()
+        if copy is not None:
+            self._held, self._pending = copy.held, copy.pending
+            self._accepted = copy.accepted or copy.held
+
+    def _store_copy(self) -> None:
+        """Write the copy if it would say something else. Only a whole answer of the center is ever held."""
+        held = self._held
+        if self._cache is None or held.origin != "server":
+            return
+        if self.verdicts.accept(held):
+            self._accepted = held
+        pending = self._pending if self._pending is not None and self._pending.missing else None
+        copy = Copy(held, self.last_good(), pending)
+        if self._stored is None or _content(copy) != _content(self._stored):
+            self._cache.store(copy)
+            self._stored = copy
+
+
+def _content(copy: Copy) -> tuple[object, ...]:
+    held, accepted, pending = copy
+    return (
+        held.content_hash,
+        held.version,
+        accepted and accepted.content_hash,
+        pending and (pending.seen, pending.missing),
+    )

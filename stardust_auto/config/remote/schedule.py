@@ -1,103 +1,93 @@
-"""When to ask the center again. Monotonic throughout: a jump of the wall clock moves nothing."""
+"""When to poll the center: every interval with jitter, at the time of a planned publish, later and later while it fails.
+
+The clock is monotonic, so a jump of the wall clock moves nothing. What a push or a change costs is decided in ``consistency.py``.
+"""
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from stardust_auto.process import jitter
+from stardust_auto.process.backoff import Backoff
+from stardust_auto.process.jitter import generator
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable
+    from stardust_auto.process.clock import Clock
 
-#: Seconds after a push at which to look. A StarServer answers from a cache of 10 s, and once more from it after that: that answer
-#: is fetched as soon as it can be, and the next one is right. So a publish is live 10.6 s after its push whatever the cache's age.
-CHASE = (0.0, 2.0, 4.0, 6.0, 8.0, 10.1, 10.6, 12.5, 14.5, 17.0, 20.0)
-_CHASE_STEP = 2.0
-_TOLERANCE = 0.05
-_JITTER = 0.1
-_LONGEST_BACKOFF = 300.0
-_FIRST_RETRY = 1.0
-_FURTHEST_PUBLISH = 86_400.0
+_JITTER: Final = 0.1
+_LONGEST_BACKOFF_SECONDS: Final = 300.0
+#: First wait after a failure: before the first answer, while a publish is expected. Otherwise it is the interval.
+_START_BACKOFF_SECONDS: Final = 1.0
+_CHASE_BACKOFF_SECONDS: Final = 2.0
+_FURTHEST_PUBLISH_SECONDS: Final = 86_400.0
 
 
 class Schedule:
-    """The times of one client's pulls, in seconds of ``clock``.
+    """The times of one client's polls. ``interval`` and ``full_interval`` are seconds; the latter is between two polls for everything."""
 
-    Normal: every ``interval`` with jitter. After a push, and at the time of a planned publish: at once and then at the times of ``CHASE``
-    until something moved or 20 s are over (protocol.md §12.3). After an error: back-off.
-    """
-
-    def __init__(self, interval: float, clock: Callable[[], float], rng: random.Random | None = None) -> None:
+    def __init__(self, interval: float, full_interval: float, clock: Clock) -> None:
         self.interval = interval
-        self.clock = clock
+        self.full_interval = full_interval
+        #: Failed requests since the last answer.
         self.failures = 0
-        self._random = rng or jitter.generator
-        self._chase: list[float] = []
+        self._clock = clock
+        self._backoff: Backoff | None = None
         self._planned: list[float] = []
-        self._next_full = 0.0
+        self._next_full = -math.inf
 
-    @property
-    def chasing(self) -> bool:
-        return bool(self._chase)
+    def plan_publish(self, text: str, offset: float = 0.0) -> None:
+        """Remember ``nextPublish``. A time that is past, unreadable or more than a day ahead is ignored.
 
-    def chase(self) -> None:
-        now = self.clock()
-        self._chase = [now + seconds for seconds in CHASE]
-
-    def settle(self) -> None:
-        """What was announced has arrived."""
-        self._chase = []
-
-    def plan_publish(self, text: str, now: float, offset: float = 0.0) -> None:
-        """Remember ``nextPublish`` (``yyyy-MM-dd HH:mm:ss``, the server's local time; ``now`` in Unix seconds, ``offset`` of its clock).
-
-        The zone is not said: both our own and UTC count, a needless pull costs little. The past and the unreadable are ignored.
+        Args:
+            text: ``yyyy-MM-dd HH:mm:ss`` in the server's local time.
+            offset: seconds by which the server's clock is ahead.
         """
         self._planned = []
         try:
             moment = datetime.fromisoformat(text.strip())
+            # The server does not name its zone. Both our own and UTC are planned: a needless request costs little.
             utc = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
             times = {moment.timestamp(), utc.timestamp()}
         except (ValueError, OverflowError, OSError):
             return
         for time in times:
-            delay = time - (now + offset)
-            if 0 < delay < _FURTHEST_PUBLISH:
-                self._planned.append(self.clock() + delay)
+            delay = time - (self._clock.wall() + offset)
+            if 0 < delay < _FURTHEST_PUBLISH_SECONDS:
+                self._planned.append(self._clock.monotonic() + delay)
 
-    def begin(self, full_every: float) -> bool:
-        """Start a pull; returns whether it must ask for everything (version 0)."""
-        now = self.clock()
-        if any(time <= now for time in self._planned):
-            self._planned = [time for time in self._planned if time > now]
-            self.chase()
-        full = self.chasing or now >= self._next_full
-        if full:
-            self._next_full = now + full_every
-        return full
+    def publish_due(self) -> bool:
+        """Whether the time of a planned publish has come; true once for each."""
+        now = self._clock.monotonic()
+        due = any(time <= now for time in self._planned)
+        self._planned = [time for time in self._planned if time > now]
+        return due
 
-    def failed(self) -> None:
-        self.failures += 1
+    def full_due(self) -> bool:
+        """Whether it is time to ask for everything: changes of shared applications never move our version (protocol.md §6.3)."""
+        return self._clock.monotonic() >= self._next_full
 
-    def succeeded(self) -> None:
+    def announced(self) -> None:
+        """A publish is expected: back off from the beginning, if at all."""
+        self._backoff = None
+
+    def succeeded(self, *, full: bool) -> None:
+        """The center answered."""
         self.failures = 0
+        self._backoff = None
+        if full:
+            self._next_full = self._clock.monotonic() + self.full_interval
 
-    def delay(self, loaded: bool, retry_after: float | None = None) -> float:
-        """Seconds until the next pull."""
-        now = self.clock()
-        self._chase = [time for time in self._chase if time > now + _TOLERANCE]
-        if self.failures:
-            base = self.interval if loaded else _FIRST_RETRY
-            delay = min(base * 2.0 ** min(self.failures - 1, 16), max(_LONGEST_BACKOFF, self.interval))
-            if self._chase:
-                delay = min(delay, _CHASE_STEP * 2.0 ** min(self.failures - 1, 16))
-            return max(self._spread(delay), retry_after or 0.0)
-        if self._chase:
-            return self._chase[0] - now
-        delay = self._spread(self.interval)
-        return min([delay, *(max(time - now, 0.0) for time in self._planned)])
+    def failed(self, *, loaded: bool, chasing: bool, at_least: float | None = None) -> float:
+        """The center did not answer; return the seconds to wait. ``at_least`` is its ``Retry-After``."""
+        self.failures += 1
+        if self._backoff is None:
+            first = _CHASE_BACKOFF_SECONDS if chasing else self.interval if loaded else _START_BACKOFF_SECONDS
+            self._backoff = Backoff(first, max(_LONGEST_BACKOFF_SECONDS, self.interval), jitter=_JITTER)
+        return self._backoff.failed(at_least=at_least)
 
-    def _spread(self, delay: float) -> float:
-        return delay * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+    def delay(self, ask_at: float) -> float:
+        """Seconds until the next request after an answer. ``ask_at`` is when ``consistency`` wants the next one."""
+        now = self._clock.monotonic()
+        poll = self.interval * generator.uniform(1 - _JITTER, 1 + _JITTER)
+        return max(0.0, min(now + poll, ask_at, *self._planned) - now)

@@ -1,4 +1,4 @@
-"""One state of the remote map: immutable, with where and when it came from."""
+"""One state of the center's map: immutable, with its version, scope, origin, content hash and age."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stardust_auto.config.remote import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Origin = Literal["server", "push", "disk", "memory", "none"]
+Origin = Literal["server", "disk", "memory", "none"]
 
-WORKER_ID = "newlife.workerid"
-"""Differs per instance (protocol.md §6.6): kept as metadata, so that it is neither an unknown key nor a change."""
-
-
-def as_text(value: object) -> str | None:
-    """A value of the map as text. ``None`` for null, which means "no such key"; lists and objects become JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False, default=str)
+#: A key whose value differs per instance (protocol.md §6.6). It is kept apart, so that it is neither an unknown key nor a change.
+WORKER_ID: Final = "newlife.workerid"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RawSnapshot:
-    """The map as the center gave it: names and texts, nothing typed yet.
+    """The map as the center gave it: keys and texts, nothing typed yet.
 
-    ``time`` is when it was last confirmed (Unix seconds, for people; schedules use the monotonic clock).
+    Attributes:
+        values: key to text, in the spelling of the center.
+        version: published version, 0 before the first load.
+        scope: the scope that the server used.
+        origin: ``server``, ``disk``, ``memory``, or ``none`` while nothing is loaded.
+        time: when the values were last confirmed, in Unix seconds, for people; schedules use the monotonic clock.
+        app_id: the application.
+        server: the addresses that were asked, comma-separated.
+        worker_id: ``NewLife.WorkerId`` of this instance.
+        next_version: above ``version`` while the center holds unpublished edits.
+        next_publish: time of a planned publish as text, empty without one.
+        coherent: whether the server guarantees that version and values belong together (protocol.md §12.7).
+        content_hash: hash of ``values``.
     """
 
     values: Mapping[str, str]
@@ -47,22 +48,30 @@ class RawSnapshot:
     worker_id: str | None = None
     next_version: int = 0
     next_publish: str = ""
+    coherent: bool = False
     content_hash: str = ""
     _views: dict[str, keys.RemoteKeys] = field(default_factory=dict, compare=False)
 
     def view(self, prefix: str = "") -> keys.RemoteKeys:
-        """The map indexed for the settings source; made once per snapshot and prefix."""
+        """The map indexed for the settings source; made once for each snapshot and prefix."""
         view = self._views.get(prefix)
         if view is None:
             view = self._views.setdefault(prefix, keys.index(self.values, prefix))
         return view
 
-    def confirmed(self, **changes: object) -> RawSnapshot:
-        """The same content, seen again: new time, version or origin, without indexing anew."""
-        return replace(self, **changes)  # type: ignore[arg-type]  # callers pass field names; the dataclass checks them
+    def confirmed(self, answer: RawSnapshot) -> RawSnapshot:
+        """The same values and version, seen again with ``answer``: its time, origin and plans."""
+        return replace(
+            self,
+            time=answer.time,
+            origin=answer.origin,
+            worker_id=answer.worker_id,
+            next_version=answer.next_version,
+            next_publish=answer.next_publish,
+        )
 
     def sharing(self, other: RawSnapshot) -> RawSnapshot:
-        """Use the index of ``other`` when the content is the same: a pull that changes nothing builds nothing."""
+        """Use the index of ``other`` if the content is the same, so that a pull that changes nothing builds nothing."""
         if other.content_hash == self.content_hash:
             return replace(self, values=other.values, _views=other._views)
         return self
@@ -77,12 +86,15 @@ class RawSnapshot:
         return f"RawSnapshot({self.label}, {len(self.values)} keys, origin={self.origin})"
 
 
-def make_snapshot(configs: Mapping[str, object], **facts: object) -> RawSnapshot:
-    """A snapshot of ``configs`` as it came out of JSON: texts only, worker id set apart, hashed."""
+def make_snapshot(configs: Mapping[str, object], **facts: Any) -> RawSnapshot:
+    """A snapshot of ``configs`` as it came out of JSON, with the other fields given by name.
+
+    Values become texts: lists and objects JSON, booleans ``true`` and ``false``. A null means that there is no such key.
+    """
     values: dict[str, str] = {}
     worker_id: str | None = None
     for key, value in configs.items():
-        text = as_text(value)
+        text = _as_text(value)
         if text is None:
             continue
         if key.lower() == WORKER_ID:
@@ -92,7 +104,18 @@ def make_snapshot(configs: Mapping[str, object], **facts: object) -> RawSnapshot
     digest = hashlib.blake2b(digest_size=16)
     for key in sorted(values):
         digest.update(f"{len(key)}:{key}={values[key]}\0".encode("utf-8", "surrogatepass"))
-    return RawSnapshot(MappingProxyType(values), worker_id=worker_id, content_hash=digest.hexdigest(), **facts)  # type: ignore[arg-type]  # as above
+    return RawSnapshot(MappingProxyType(values), worker_id=worker_id, content_hash=digest.hexdigest(), **facts)
 
 
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+#: No map at all.
 EMPTY = make_snapshot({})

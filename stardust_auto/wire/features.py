@@ -1,0 +1,11 @@
+"""What a server can do beyond a StarServer. It lists the names in ``features`` of its answers to login and Ping; nobody guesses.
+
+A StarServer lists nothing and ignores members that it does not know (protocol.md §12.8).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: A Ping may carry what became of the configuration in its member ``Config`` (``messages.ConfigVerdict``).
+CONFIG_VERDICTS: Final = "config-verdicts"
