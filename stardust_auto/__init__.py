@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stardust_auto.sdk.client import StardustClient
     from stardust_auto.sdk.tracer import StardustTracer
     from stardust_auto.tracing.builder import SpanBuilder
-    from stardust_auto.tracing.span import Span
+    from stardust_auto.tracing.span import Span, current_span
 
 __all__ = [
     "ApiError",
@@ -67,6 +67,7 @@ __all__ = [
     "Static",
     "UnavailableError",
     "__version__",
+    "current_span",
     "live",
 ]
 
@@ -76,6 +77,7 @@ _HOMES = {
         "stardust_auto.errors",
     ),
     "Span": "stardust_auto.tracing.span",
+    "current_span": "stardust_auto.tracing.span",
     "SpanBuilder": "stardust_auto.tracing.builder",
     "StardustClient": "stardust_auto.sdk.client",
     "StardustTracer": "stardust_auto.sdk.tracer",

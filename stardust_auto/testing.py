@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.environment.settings import AgentSettings
+from stardust_auto.process.clock import Clock
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.tracer import Tracer
@@ -56,7 +57,7 @@ class CountingIds(IdGenerator):
         """Go on counting, also in a forked child."""
 
 
-class CountingClock:
+class CountingClock(Clock):
     """A monotonic clock that is one millisecond further each time it is read, and a wall clock that goes with it."""
 
     __slots__ = ("_now", "step")
@@ -66,12 +67,12 @@ class CountingClock:
         self.step = step
         self._now = 0
 
-    def now(self) -> int:
+    def monotonic_ns(self) -> int:
         """Nanoseconds since the clock was made."""
         self._now += self.step
         return self._now
 
-    def wall(self) -> int:
+    def wall_ns(self) -> int:
         """Nanoseconds since 1970; reading it takes no time."""
         return _BEGINNING + self._now
 
@@ -152,7 +153,7 @@ def capture(*, excludes: Sequence[str] = (), **integrations: bool) -> Iterator[C
     policy = TracePolicy(
         period=86_400, max_samples=1_000_000, max_errors=1_000_000, timeout=3_600_000, excludes=tuple(excludes)
     )
-    tracer = Tracer(policy, ids=CountingIds(), now=clock.now, wall=clock.wall, keep_totals=True)
+    tracer = Tracer(policy, ids=CountingIds(), clock=clock, keep_totals=True)
     settings = AgentSettings(integrations=integrations)
     before = set_default_channel(Channel(settings, tracer=tracer))
     registry.install(agent.get_tracer, settings)

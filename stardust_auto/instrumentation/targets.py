@@ -5,7 +5,10 @@ from __future__ import annotations
 TARGETS = {
     "requests": "requests",
     "urllib3": "urllib3",
+    "httpx": "httpx",
+    "httpcore": "httpx",
     "sqlite3": "sqlite3",
+    "psycopg": "psycopg",
     "redis": "redis",
     "wsgiref.handlers": "wsgi",
     "werkzeug.serving": "wsgi",
@@ -24,8 +27,8 @@ TARGETS = {
     "concurrent.futures.thread": "threads",
 }
 #: These come in with the first of the others: nearly every program imports the first two, and alone they have nothing to trace;
-#: mod_wsgi gives its module what matters after the import.
-COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi"))
+#: mod_wsgi gives its module what matters after the import. httpcore is what httpx sends with.
+COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore"))
 
 #: Names that activation waits for.
 TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)

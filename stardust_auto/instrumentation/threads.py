@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.contract import Integration
 from stardust_auto.process.context import current_span
-from stardust_auto.tracing.local_trace import carried
+from stardust_auto.tracing.span import handoff_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def _submit(patches: Patches, plain: Any) -> Any:
             return plain(self, *args, **kwargs)
         token = current_span.set(None)  # a worker that is started for this call also makes those of others
         try:
-            return plain(self, _under, carried(parent), *args, **kwargs)
+            return plain(self, _under, handoff_context(parent), *args, **kwargs)
         finally:
             current_span.reset(token)
 
@@ -59,7 +59,7 @@ def _patch_threading(module: ModuleType, patches: Patches) -> None:
             if parent is None or patches.tracer is None:
                 return plain(self)
             key = id(self)
-            handed_over[key] = carried(parent)
+            handed_over[key] = handoff_context(parent)
             try:
                 return plain(self)
             finally:

@@ -37,13 +37,20 @@ class Clock:
 
     __slots__ = ()
 
-    def monotonic_ns(self) -> int:
-        """Nanoseconds of a clock that never goes back; its zero means nothing."""
-        return perf_counter_ns()
+    if TYPE_CHECKING:
 
-    def wall_ns(self) -> int:
-        """Nanoseconds since 1970-01-01 UTC."""
-        return int(wall_time() * 1_000_000_000)
+        def monotonic_ns(self) -> int:
+            """Nanoseconds of a clock that never goes back; its zero means nothing."""
+            raise NotImplementedError
+
+        def wall_ns(self) -> int:
+            """Nanoseconds since 1970-01-01 UTC."""
+            raise NotImplementedError
+
+    else:
+        # Budget: the built-in functions themselves. Methods would cost each traced call 0.15 us more (CPython 3.11, 2026-11).
+        monotonic_ns = time.perf_counter_ns
+        wall_ns = time.time_ns
 
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back; its zero means nothing."""

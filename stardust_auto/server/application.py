@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,11 @@ def create_app(store: Store, settings: ServerSettings | None = None, services: S
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         parts.hub.bind()
-        tasks = [asyncio.create_task(_every(_PRUNE_SECONDS, store.prune)), asyncio.create_task(_planned(parts))]
+        tasks = [
+            asyncio.create_task(_every(_PRUNE_SECONDS, store.prune)),
+            asyncio.create_task(_every(1.0, store.instances.write)),
+            asyncio.create_task(_planned(parts)),
+        ]
         try:
             yield
         finally:
@@ -104,8 +107,9 @@ async def _notify(websocket: WebSocket, parts: Services) -> None:
         instances.seen(caller.app.id, caller.client_id, address)
 
     await websocket.accept()
-    await run_in_threadpool(alive)
-    await parts.hub.serve(websocket, caller.app.id, caller.client_id, alive)
+    alive()
+    if await parts.hub.serve(websocket, caller.app.id, caller.client_id, alive):
+        instances.leave(caller.app.id, caller.client_id)  # its next ping says that it lives
 
 
 async def _every(seconds: float, work: Callable[[], object]) -> None:
@@ -121,15 +125,14 @@ async def _planned(parts: Services) -> None:
     """Publish what was planned, at its time, and push it (a real StarServer does it within a minute, without a push)."""
 
     def publish_due() -> None:
-        for app_id in parts.store.releases.due():
+        for app_id in parts.releases.due():
             app = next((item for item in parts.store.apps.all() if item.id == app_id), None)
             if app is None:
                 continue
             try:
-                parts.announce(parts.store.releases.publish(app))
+                parts.announce(parts.releases.publish_planned(app))
             except CallError as exc:
                 _log.warning("planned publish of %s: %s", app.name, exc.message)
-                parts.store.releases.configure(app, {"next_publish": 0})
 
     await _every(1.0, publish_due)
 
@@ -137,7 +140,7 @@ async def _planned(parts: Services) -> None:
 async def watch_idle(parts: Services, seconds: float, stop: Callable[[], None]) -> None:
     """Call `stop` after `seconds` without a request and without a push socket."""
     while True:
-        idle = time.monotonic() - parts.last_activity
+        idle = parts.store.time.monotonic() - parts.last_activity
         if len(parts.hub):
             idle = 0.0
             parts.touch()

@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.process.context import suppressed
 from stardust_auto.process.signals import blocked
 from stardust_auto.server.serving import bind, build, url_of
 from stardust_auto.server.settings import ServerSettings
-from stardust_auto.server.store.store import Store, now_ms
+from stardust_auto.server.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from stardust_auto.server.services import Services
@@ -36,7 +36,7 @@ class EmbeddedServer:
         data: str | Path | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        clock: Callable[[], int] = now_ms,
+        clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="stardust-") if data is None else None

@@ -87,8 +87,11 @@ class Hub:
             except RuntimeError as exc:  # the loop has ended
                 _log.debug("not pushed: %r", exc)
 
-    async def serve(self, websocket: WebSocket, app_id: int, client_id: str, alive: Callable[[], object]) -> None:
-        """Run one accepted socket to its end; `alive` is called in a thread for each text `Ping`."""
+    async def serve(self, websocket: WebSocket, app_id: int, client_id: str, alive: Callable[[], object]) -> bool:
+        """Run one accepted socket to its end; ``alive`` is called for each text ``Ping``.
+
+        Returns whether the instance has no socket now: False if a second one has replaced this one.
+        """
         connection = _Connection(websocket)
         key = (app_id, client_id)
         previous = self._connections.get(key)
@@ -101,11 +104,13 @@ class Hub:
         try:
             await asyncio.wait({reader, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._connections.get(key) is connection:
+            last = self._connections.get(key) is connection
+            if last:
                 del self._connections[key]
             for task in (reader, writer, gone):
                 task.cancel()
             await asyncio.gather(reader, writer, gone, return_exceptions=True)
+        return last
 
     async def _read(self, websocket: WebSocket, connection: _Connection, alive: Callable[[], object]) -> None:
         while True:
@@ -114,7 +119,7 @@ class Hub:
                 return
             if message.get("text") == "Ping":  # exactly; anything else stays unanswered (protocol.md §12.4)
                 connection.send("Pong")
-                await asyncio.to_thread(alive)
+                alive()
 
     async def close(self, code: int = 1001, reason: str = "Dispose") -> None:
         """Close every socket, as at the end of a server; waits at most two seconds."""

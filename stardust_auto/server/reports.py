@@ -69,6 +69,8 @@ def plausible(builder: Builder, now: int) -> Builder:
     def repaired(sample: Sample) -> Sample:
         begin = sample.start_time if low <= sample.start_time <= high else start
         cost = sample.end_time - sample.start_time
+        if begin != sample.start_time:  # its clock is wrong, so its length is limited to what the builder counted
+            cost = min(cost, builder.max_cost)
         return replace(sample, start_time=begin, end_time=begin + (cost if 0 <= cost <= _LONGEST_SPAN_MS else 0))
 
     return replace(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 from stardust_auto.server.hub import Hub
+from stardust_auto.server.releases import Feedback, Releases
 from stardust_auto.server.tokens import Tokens
 from stardust_auto.wire.proof import md5_hex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stardust_auto.server.releases import Published
     from stardust_auto.server.settings import ServerSettings
+    from stardust_auto.server.store.apps import App
     from stardust_auto.server.store.commands import Command
-    from stardust_auto.server.store.releases import Published
     from stardust_auto.server.store.store import Store
 
 
@@ -26,6 +27,8 @@ class Services:
         self.store = store
         self.settings = settings
         self.hub = Hub()
+        self.releases = Releases(store.database, store.clock)
+        self.feedback = Feedback(store.instances)
         self.tokens = Tokens(store.secret("token secret"), settings.token_seconds, store.clock)
         self.instance = store.secret("instance")
         self.console_key = store.secret("console key")
@@ -33,11 +36,11 @@ class Services:
         """Every application may log in with it: a launcher gives it to the programs that it starts."""
         store.apps.enrol_md5 = md5_hex(self.app_secret)
         self.port = 0
-        self.last_activity = time.monotonic()
+        self.last_activity = store.time.monotonic()
 
     def touch(self) -> None:
         """Somebody asked something: an idle server does not stop now."""
-        self.last_activity = time.monotonic()
+        self.last_activity = self.store.time.monotonic()
 
     def push(self, commands: Sequence[Command]) -> int:
         """Push commands to their instances; returns how many had a socket. The others get theirs with a Ping."""
@@ -56,3 +59,9 @@ class Services:
     def announce(self, published: Published) -> int:
         """Tell every instance that a publish concerns; returns how many had a socket (protocol.md §6.8)."""
         return sum(self.command(app_id, "config/publish") for app_id in published.affected)
+
+    def delete_app(self, app: App) -> None:
+        """Delete an application; its sockets are closed. If a program of it still runs and registration is open, it comes back."""
+        self.hub.disconnect(app.id)
+        self.store.delete_app(app)
+        self.releases.forget()

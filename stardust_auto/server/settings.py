@@ -29,8 +29,10 @@ class ServerSettings:
     request_tag_length: int = 1024
     retention_days: float = 3.0
     """Traces, metrics and events older than this are removed, and reports that start earlier are not stored."""
+    stat_days: float = 200.0
+    """Counts are kept this long: by minute for 3 hours, by hour for 3 days, then by day."""
     max_data_mb: int = 2000
-    """When the file holds more than this, the oldest samples go before their time."""
+    """When the file holds more than this, the oldest of whatever takes most room goes before its time."""
     max_body: int = 30_000_000
     """Bytes of a request body (protocol.md §12.2)."""
     max_decompressed: int = 64_000_000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
-_NS = 1_000_000
+NS_PER_MS = 1_000_000
 #: Longer spans are discarded by the platform's own client (protocol.md §5.4, finish rule 1).
-LONGEST_NS = 3_600_000 * _NS
+LONGEST_NS = 3_600_000 * NS_PER_MS
 _NEVER = 1 << 62
 
 
@@ -26,6 +26,10 @@ class Sample:
     error: str = ""
     duration_ns: int = 0
     start_ns: int = 0
+
+    def moved_to(self, parent_id: str) -> Sample:
+        """The same sample under another parent."""
+        return replace(self, parent_id=parent_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +111,25 @@ class SpanBuilder:
     @property
     def cost(self) -> int:
         """Sum of all durations in milliseconds."""
-        return (self.cost_ns + _NS // 2) // _NS
+        return (self.cost_ns + NS_PER_MS // 2) // NS_PER_MS
 
     @property
     def max_cost(self) -> int:
         """Longest duration in milliseconds."""
-        return max(self.max_ns, 0) // _NS
+        return max(self.max_ns, 0) // NS_PER_MS
 
     @property
     def min_cost(self) -> int:
         """Shortest duration in milliseconds; -1 while nothing is counted."""
-        return self.min_ns // _NS if self.min_ns < _NEVER else -1
+        return self.min_ns // NS_PER_MS if self.min_ns < _NEVER else -1
+
+    def add(self, duration: int, value: int) -> None:
+        """Count one call of ``duration`` nanoseconds."""
+        self.total += 1
+        self.cost_ns += duration
+        self.max_ns = max(self.max_ns, duration)
+        self.min_ns = min(self.min_ns, duration)
+        self.value += value
 
     def added_to(self, total: OperationTotal | None) -> OperationTotal:
         """``total`` and this period together."""

@@ -7,21 +7,22 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from stardust_auto.process.context import current_span
-from stardust_auto.tracing.naming import operation_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import TypeVar
 
     from stardust_auto.tracing.span import Span
-    from stardust_auto.tracing.tracer import Tracer
 
     F = TypeVar("F", bound=Callable[..., Any])
 
 
-def traced(tracer: Tracer, name: str) -> Callable[[F], F]:
-    """See :meth:`stardust_auto.tracing.tracer.Tracer.trace`."""
-    name = operation_name(name)
+def traced(begin: Callable[[str], Span], name: str) -> Callable[[F], F]:
+    """A decorator that puts a span around each call of a function, coroutine function, generator or asynchronous generator.
+
+    Args:
+        begin: makes a span called ``name``.
+    """
 
     def decorate(function: F) -> F:
         if inspect.isasyncgenfunction(function):
@@ -32,34 +33,34 @@ def traced(tracer: Tracer, name: str) -> Callable[[F], F]:
             make = _coroutine
         else:
             make = _function
-        wrapper: Any = functools.wraps(function)(make(tracer, name, function))
+        wrapper: Any = functools.wraps(function)(make(lambda: begin(name), function))
         return cast("F", wrapper)
 
     return decorate
 
 
-def _function(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _function(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with tracer.new_span(name):
+        with begin():
             return function(*args, **kwargs)
 
     return wrapper
 
 
-def _coroutine(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _coroutine(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with tracer.new_span(name):
+        with begin():
             return await function(*args, **kwargs)
 
     return wrapper
 
 
-def _generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        span = tracer.begin(name)
+        span = begin()
         inner = function(*args, **kwargs)
         try:
-            # The span is current only while the body runs, never between two items: the caller's context is not ours.
+            # The span is current only while the body runs. Between two items the context belongs to the caller.
             item = _inside(span, next, inner)
             while True:
                 try:
@@ -72,21 +73,21 @@ def _generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Calla
                 else:
                     item = _inside(span, inner.send, sent)
         except StopIteration as stop:
-            span.finish()
+            span.end()
             return stop.value
         except GeneratorExit:
-            span.finish()
+            span.end()
             raise
         except BaseException as error:
-            span.finish(error)
+            span.end(error)
             raise
 
     return wrapper
 
 
-def _asynchronous_generator(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _asynchronous_generator(begin: Callable[[], Span], function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        span = tracer.begin(name)
+        span = begin()
         inner = function(*args, **kwargs)
         try:
             item = await _awaited(span, inner.__anext__())
@@ -101,12 +102,12 @@ def _asynchronous_generator(tracer: Tracer, name: str, function: Callable[..., A
                 else:
                     item = await _awaited(span, inner.asend(sent))
         except StopAsyncIteration:
-            span.finish()
+            span.end()
         except GeneratorExit:
-            span.finish()
+            span.end()
             raise
         except BaseException as error:
-            span.finish(error)
+            span.end(error)
             raise
 
     return wrapper

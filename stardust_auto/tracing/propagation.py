@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stardust_auto.tracing.context import SpanContext
+from stardust_auto.tracing.span import SpanContext
 from stardust_auto.wire.wildcards import compile_wildcards
 
 if TYPE_CHECKING:

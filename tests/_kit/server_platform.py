@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 from websockets.sync.client import connect
 
+from stardust_auto.process.clock import Clock as SystemClock
+
 if TYPE_CHECKING:
     from stardust_auto.server import EmbeddedServer
 
@@ -15,18 +17,32 @@ if TYPE_CHECKING:
 DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
 
 
-class Clock:
-    """Unix milliseconds."""
+class Clock(SystemClock):
+    """A clock that stands still until it is told to move; ``now`` is Unix milliseconds."""
 
     def __init__(self, now: int) -> None:
         self.now = now
+        self._elapsed_ns = 1_000_000_000
 
     def __call__(self) -> int:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move on."""
+        """Let time pass."""
         self.now += int(seconds * 1000)
+        self._elapsed_ns += int(seconds * 1_000_000_000)
+
+    def monotonic_ns(self) -> int:
+        return self._elapsed_ns
+
+    def wall_ns(self) -> int:
+        return self.now * 1_000_000
+
+    def monotonic(self) -> float:
+        return self._elapsed_ns / 1e9
+
+    def wall(self) -> float:
+        return self.now / 1000
 
 
 class Platform:

@@ -16,8 +16,7 @@ import pytest
 
 from stardust_auto import instrumentation
 from stardust_auto.process.context import SUPPRESSED, current_span, suppressed
-from stardust_auto.tracing.context import SpanContext
-from stardust_auto.tracing.local_trace import LINGERS_NS
+from stardust_auto.tracing.span import LINGER_NS, SpanContext
 
 
 def run_in(target, *args):
@@ -146,7 +145,7 @@ def test_a_worker_that_a_request_started_serves_others_later(trace):
         pool = multiprocessing.pool.ThreadPool(1)
         pool.apply(call, (trace, "soon"))
     try:
-        trace.tracer.now = lambda: clock() + 2 * LINGERS_NS
+        trace.tracer.now = lambda: clock() + 2 * LINGER_NS
         pool.apply(call, (trace, "later"))
     finally:
         pool.terminate()

@@ -271,9 +271,9 @@ def test_planned_publishing(platform: Platform, consumer: Consumer, clock: Clock
     platform.admin("POST", "config/demo/publish", {"at": 2**62}, status=400)
     platform.admin("POST", "config/demo/publish", {"at": clock.now + 60_000})
     assert len(consumer.pull()["nextPublish"]) == len("2026-08-02 11:00:00")
-    assert platform.server.store.releases.due() == []
+    assert platform.server.services.releases.due() == []
     clock.advance(61)
-    assert len(platform.server.store.releases.due()) <= 1
+    assert len(platform.server.services.releases.due()) <= 1
     for _ in range(100):  # the server looks once a second
         data = consumer.pull()
         if data["configs"]:

@@ -162,7 +162,7 @@ def test_what_the_pages_show(platform: Platform, browser: Browser) -> None:
     browser.get("/console/config/nobody", 404)
 
 
-def test_who_has_the_published_version(platform: Platform, browser: Browser) -> None:
+def test_a_version_counts_as_used_only_where_an_instance_says_so(platform: Platform, browser: Browser) -> None:
     for number in range(9):
         token = platform.login("demo", f"a@{number}")
         platform.data(
@@ -172,10 +172,23 @@ def test_who_has_the_published_version(platform: Platform, browser: Browser) -> 
             platform.get("/App/Logout?reason=over", token)
     platform.publish("demo", greeting="hello")
     page = browser.get("/console/config/demo")
-    assert "0 / 2 instances have this version" in page
+    assert "0 / 2 instances use this version" in page
     assert "Missed keys: nope" in page
     platform.data("/Config/GetAll", {"AppId": "demo", "Version": 1}, token)
-    assert "1 / 2 instances have this version" in browser.get("/console/config/demo")
+    page = browser.get("/console/config/demo")
+    assert "0 / 2 instances use this version" in page  # it was sent, which says nothing about its use
+    assert "has it, does not say whether it uses it" in page
+    app = platform.server.store.apps.find("demo")
+    assert app is not None
+    feedback = platform.server.services.feedback
+    feedback.verdict(app.id, "a@8", "127.0.0.1", used=1, refused=2, reason="greeting: too long")
+    page = browser.get("/console/config/demo")
+    assert "0 / 2 instances use this version" in page
+    assert "refused it</span>" in page or "refused it: greeting: too long" in page
+    feedback.verdict(app.id, "a@8", "127.0.0.1", used=2, restart="workers")
+    page = browser.get("/console/config/demo")
+    assert "1 / 2 instances use this version" in page
+    assert "waits for a restart: workers" in page
     assert "+ 2 earlier instances" in browser.get("/console/apps/demo")
 
 
@@ -376,7 +389,7 @@ def test_numbers_for_people() -> None:
         "2.0 min",
     ]
     assert [age(value) for value in (-5, 999, 61_000, 7_200_000, 200_000_000)] == ["0 s", "0 s", "1 min", "2 h", "2 d"]
-    assert [_step(total) for total in (1, 6, 11, 26, 212, 1500, 99_999)] == [1, 2, 5, 10, 50, 500, 20_000]
+    assert [_step(total) for total in (0.7, 1, 6, 11, 26, 212, 1500, 99_999)] == [0.2, 0.2, 2, 5, 10, 50, 500, 20_000]
 
 
 def test_a_client_that_leaves_within_its_body_is_no_error(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:

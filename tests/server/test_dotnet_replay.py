@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from _kit.server_platform import DIRECT
+from _kit.server_platform import DIRECT, Clock
 from websockets.sync.client import connect
 
 from stardust_auto.server import EmbeddedServer
@@ -42,13 +42,8 @@ FREE = {
 }
 
 
-class RecordedClock:
-    """The server lives at the time of the recording: the salted secret is as old as it was."""
-
-    now = 1_795_494_380_539
-
-    def __call__(self) -> int:
-        return self.now
+#: Unix ms of the recording: there the salted secret is as old as it was.
+RECORDED_AT = 1_795_494_380_539
 
 
 def compare(recorded: Any, answered: Any, path: str = "$") -> None:
@@ -68,20 +63,18 @@ def compare(recorded: Any, answered: Any, path: str = "$") -> None:
 
 def prepare(server: EmbeddedServer) -> None:
     """The state that the recording server was in: version 2 published, a global value, an unpublished rest."""
-    store = server.store
-    app = store.apps.create("demo", SECRET)
-    common = store.apps.create("Common")
-    store.configs.state(common)
-    store.configs.stage(common, "", {"shared": "global-1"})
-    store.releases.publish(common)
-    store.releases.configure(common, {"is_global": True})
-    store.configs.state(app)
-    store.configs.stage(app, "", CONFIG)
-    store.releases.publish(app)
+    apps, releases = server.store.apps, server.services.releases
+    common = apps.create("Common")
+    releases.stage(common, "", {"shared": "global-1"})
+    releases.publish(common)
+    releases.configure(common, {"is_global": True})
+    app = apps.create("demo", SECRET)
+    releases.stage(app, "", CONFIG)
+    releases.publish(app)
 
 
 def test_every_request_of_the_dotnet_client_is_answered_as_recorded() -> None:
-    clock = RecordedClock()
+    clock = Clock(RECORDED_AT)
     lines = [json.loads(line) for line in WIRE.read_text(encoding="utf-8").splitlines()]
     requests_seen = 0
     frames_seen = 0
@@ -133,8 +126,8 @@ def test_every_request_of_the_dotnet_client_is_answered_as_recorded() -> None:
             if "version=2" in request["path"] and response["body"]["data"]["version"] == 3:
                 app = server.store.apps.find("demo")
                 assert app is not None
-                server.store.configs.stage(app, "", LATER)
-                server.store.releases.publish(app)
+                server.services.releases.stage(app, "", LATER)
+                server.services.releases.publish(app)
             body = request.get("body")
             if request["path"] == "/App/CommandReply":
                 body = {**body, "Id": command_id}

@@ -212,8 +212,11 @@ def test_retention(platform: Platform, clock: Clock) -> None:
     clock.advance(3 * 86_400 + 60)
     assert platform.server.store.prune() > 0
     assert platform.admin("GET", "traces") == []
-    assert platform.operations() == {}
+    assert platform.operations()["/a"]["total"] == 3  # counts are kept for months
     assert platform.admin("GET", "apps")[0]["instances"] == []
+    clock.advance(200 * 86_400)
+    assert platform.server.store.prune() > 0
+    assert platform.operations() == {}
 
 
 def test_the_file_does_not_grow_for_ever(platform: Platform, clock: Clock) -> None:
@@ -280,7 +283,8 @@ def test_one_trace_of_two_applications(platform: Platform) -> None:  # protocol.
     ]
     assert [item["span_id"] for item in found["spans"]][3:5] == ["d1", "d2"]  # same start: by id
     assert found["spans"][-1]["error"] == "Busy: locked"
-    assert platform.get("/Trace/Tree?id=c0000202179549438034500", stock).json()["data"] == found
+    assert platform.get("/Trace/Tree?id=c0000202179549438034500", stock).json()["data"].items() <= found.items()
+    assert (found["total"], found["errors"]) == (6, 1)
     listed = platform.admin("GET", "traces?app=stock&sort=slow")
     assert listed[0] == {
         "trace_id": "c0000202179549438034500",
@@ -295,7 +299,15 @@ def test_one_trace_of_two_applications(platform: Platform) -> None:  # protocol.
 
 def row(number: int, span_id: str, parent_id: str) -> Any:
     names = ("app", "name", "kind", "client_id", "tag", "error")
-    values = {"id": number, "span_id": span_id, "parent_id": parent_id, "start_time": 1, "end_time": 2}
+    values = {
+        "id": number,
+        "span_id": span_id,
+        "parent_id": parent_id,
+        "start_time": 1,
+        "end_time": 2,
+        "start_us": 0,
+        "end_us": 0,
+    }
     return {**values, "value": 0, "failed": 0, **dict.fromkeys(names, "")}
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from stardust_auto.process.clock import Clock
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.tracer import Tracer
 
 MS = 1_000_000
 
 
-class Clock:
+class ManualClock(Clock):
     """Nanoseconds since an arbitrary start; the wall clock runs along from 2026-11-24."""
 
+    START = 1000 * MS
     WALL = 1_795_478_400_000 * MS
 
     def __init__(self) -> None:
-        self.ns = 0
+        self.ns = self.START
 
-    def now(self) -> int:
+    def monotonic_ns(self) -> int:
         return self.ns
 
-    def wall(self) -> int:
+    def wall_ns(self) -> int:
         return self.WALL + self.ns
 
     def advance(self, ms: float) -> None:
@@ -29,10 +31,10 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def tracer(clock: Clock) -> Tracer:
-    return Tracer(ids=IdGenerator(1), now=clock.now, wall=clock.wall)
+def tracer(clock: ManualClock) -> Tracer:
+    return Tracer(ids=IdGenerator(1), clock=clock)

@@ -10,10 +10,10 @@ from stardust_auto.instrumentation.kit.database import DbCall, SqlNames
 from stardust_auto.instrumentation.kit.outbound import HttpCall
 from stardust_auto.instrumentation.redis.commands import CommandNames, RedisCall
 from stardust_auto.instrumentation.wsgi.span import WsgiRequest
-from stardust_auto.tracing.context import SpanContext
 from stardust_auto.tracing.naming import NAMES_PER_HOST, HttpNames, PathNames
 from stardust_auto.tracing.propagation import PropagationRule, extract, format_traceparent
 from stardust_auto.tracing.redaction import error_text, redact_sql, redact_text, redact_url
+from stardust_auto.tracing.span import SpanContext
 
 
 @pytest.mark.case("R27")

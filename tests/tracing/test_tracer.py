@@ -11,8 +11,8 @@ import pytest
 
 from stardust_auto.process.context import SUPPRESSED, current_span, suppressed
 from stardust_auto.tracing.builder import TracePolicy
-from stardust_auto.tracing.context import SpanContext
 from stardust_auto.tracing.naming import MAX_NAMES
+from stardust_auto.tracing.span import SpanContext
 from stardust_auto.tracing.tracer import Tracer
 
 
@@ -265,7 +265,7 @@ def test_excludes_cover_the_whole_name_and_are_replaced_also_by_none(tracer):
 
 
 def test_what_the_operator_set_is_not_replaced(clock):
-    tracer = Tracer(TracePolicy(period=5, max_samples=0, excludes=("a",)), now=clock.now, wall=clock.wall)
+    tracer = Tracer(TracePolicy(period=5, max_samples=0, excludes=("a",)), clock=clock)
     tracer.apply(TracePolicy(period=60, max_samples=10, max_errors=3, timeout=77, excludes=("b",)))
     assert (tracer.period, tracer.max_samples, tracer.max_errors, tracer.timeout) == (5, 0, 3, 77)
     assert tracer.excludes == ("a",)
@@ -328,7 +328,7 @@ def test_suppressed_is_visible_and_restored():
     assert current_span.get() is None
 
 
-def test_tags_are_cut_and_appended_only_when_sampled(tracer):
+def test_tags_are_cut_and_appended(tracer):
     tracer.apply(TracePolicy(max_tag_length=5))
     with tracer.new_span("a") as span:
         span.tag = "1234567"
@@ -337,9 +337,13 @@ def test_tags_are_cut_and_appended_only_when_sampled(tracer):
         span.append_tag("x")
         span.append_tag("y")
         assert span.tag == "x\r\ny"
-    with tracer.new_span("b") as span:
-        span.append_tag("x")
-        assert span.tag == ""
+    with pytest.raises(ValueError, match="late"), tracer.new_span("b") as span:
+        span.append_tag("x")  # not known to be kept, until it fails
+        raise ValueError("late")
+    assert one(tracer, "b").error_samples[0].tag == "x"
+    for _ in range(10_000):
+        span.append_tag("much")
+    assert len(span.tag) < 4100
 
 
 @pytest.mark.case("X1")
@@ -459,7 +463,7 @@ def test_first_record_is_told_once_and_a_fault_there_stays_inside(tracer):
 
 
 def test_totals_and_history_of_a_whole_run(clock):
-    tracer = Tracer(now=clock.now, wall=clock.wall, keep_totals=True)
+    tracer = Tracer(clock=clock, keep_totals=True)
     for cost in (1, 2):
         start = tracer.now()
         clock.advance(cost)

@@ -306,3 +306,33 @@ def spanned(patches: Patches, begin: Begin, end: End) -> Wrap:
         return call
 
     return make
+
+
+def adjusted(patches: Patches, adjust: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]]) -> Wrap:
+    """Make the wrapper of a method that is called with the positional arguments that ``adjust(self, args)`` returns; no span."""
+
+    def arguments(self: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if patches.tracer is None:
+            return args
+        try:
+            return adjust(self, args)
+        except Exception as fault:  # noqa: BLE001 - the integration's own code; counted, and the call goes on as it was
+            patches.fault(fault)
+            return args
+
+    def make(plain: Any) -> Any:
+        if inspect.iscoroutinefunction(plain):
+
+            @functools.wraps(plain)
+            async def call_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+                return await plain(self, *arguments(self, args), **kwargs)
+
+            return call_async
+
+        @functools.wraps(plain)
+        def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return plain(self, *arguments(self, args), **kwargs)
+
+        return call
+
+    return make

@@ -1,10 +1,13 @@
-"""Calls of databases: what is told of a statement, and its name."""
+"""Statements sent to databases: their text, their names, and what is told of them.
+
+A driver takes a statement as text, as bytes, or as an object that it composes itself; :func:`text_of` makes text of all of them.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stardust_auto.tracing.naming import NameCache, operation_name
 from stardust_auto.tracing.redaction import redact_sql
@@ -12,13 +15,15 @@ from stardust_auto.tracing.redaction import redact_sql
 _SQL_NOISE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$)|[(;])+", re.DOTALL)
 _SQL_VERB = re.compile(r"[A-Za-z]+")
 _SQL_TABLE = re.compile(
-    r"""\b(?:from|into|update|join|table|index|view|trigger)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+|or\s+\w+\s+)*["'`\[]?([^\W\d][\w$]*)(?:["'`\]]?\s*\.\s*["'`\[]?([^\W\d][\w$]*))?""",
+    r"""\b(?:copy|from|into|update|join|table|index|view|trigger)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+|or\s+\w+\s+)*["'`\[]?([^\W\d][\w$]*)(?:["'`\]]?\s*\.\s*["'`\[]?([^\W\d][\w$]*))?""",
     re.IGNORECASE,
 )
 _SQL_PRAGMA = re.compile(r"pragma\s+(?:\w+\.)?(\w+)", re.IGNORECASE)
 _SHARD = re.compile(r"[_$]*\d+$")
 #: How much of a statement is looked at: the verb and the first table stand at its head, whatever its size.
 _SQL_HEAD = 2000
+#: How much of a statement in bytes is decoded.
+_BYTES_LIMIT = 16_384
 
 
 class DbCall(NamedTuple):
@@ -31,6 +36,28 @@ class DbCall(NamedTuple):
         """The statement without literals."""
         text = redact_sql(self.sql)
         return f"executemany: {text}" if self.many else text
+
+
+def describe(sql: str, many: bool) -> str:
+    """The tag of a statement, for ``Tracer.record``."""
+    return DbCall(sql, many).tag()
+
+
+def text_of(statement: Any, context: Any = None) -> str:
+    """The text of ``statement``: of ``bytes``, of what psycopg composes (``as_string``), of a template of Python 3.14.
+
+    Args:
+        context: the cursor or connection that psycopg2 asks for. The values of a template are left out.
+    """
+    if isinstance(statement, str):
+        return statement
+    if isinstance(statement, (bytes, bytearray, memoryview)):
+        return bytes(statement[:_BYTES_LIMIT]).decode("utf-8", "replace")
+    compose = getattr(statement, "as_string", None)
+    if callable(compose):
+        return str(compose(context))
+    strings = getattr(statement, "strings", None)
+    return "?".join(map(str, strings)) if isinstance(strings, tuple) else ""
 
 
 class SqlNames(NameCache):

@@ -9,6 +9,9 @@ An integration gives the calls of its client to ``outbound`` and the last step b
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +23,7 @@ from stardust_auto.tracing.span import Span
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stardust_auto.instrumentation.kit.calls import Open
+    from stardust_auto.instrumentation.kit.calls import Open, Wrap
     from stardust_auto.instrumentation.kit.patches import Patches
     from stardust_auto.tracing.tracer import Tracer
 
@@ -98,7 +101,7 @@ def open_request(
 
     Args:
         headers: names of the headers that the program has set.
-        body: counted as the value if it is text or bytes.
+        body: text or bytes, whose length is the value, or that length itself.
     """
     span = tracer.begin(HTTP_NAMES[url.partition("?")[0]], parent, HttpSpan)
     span.method, span.url, span.origin = method, url, origin
@@ -106,6 +109,8 @@ def open_request(
     span.own_context = has_traceparent(headers)
     if isinstance(body, (bytes, str)):
         span.value = len(body)
+    elif isinstance(body, int):
+        span.value = body
     return span
 
 
@@ -170,3 +175,35 @@ class OpenBodies:
 
 
 BODIES = OpenBodies()
+
+
+def body_ends(library: str) -> Wrap:
+    """Make the wrapper of a method that ``library`` calls when a body is used up or closed, or while it cleans up after a failed read.
+
+    The span fails if an error of the library is being handled at that moment.
+    """
+
+    def ends(body: Any) -> None:
+        error = sys.exc_info()[1]
+        BODIES.done(body, error if type(error).__module__.partition(".")[0] == library else None)
+
+    def make(plain: Any) -> Any:
+        if inspect.iscoroutinefunction(plain):
+
+            @functools.wraps(plain)
+            async def close_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+                if BODIES:
+                    ends(self)
+                return await plain(self, *args, **kwargs)
+
+            return close_async
+
+        @functools.wraps(plain)
+        def close(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if BODIES:
+                ends(self)
+            return plain(self, *args, **kwargs)
+
+        return close
+
+    return make

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.kit.outbound import BODIES, departing
+from stardust_auto.instrumentation.kit.outbound import body_ends, departing
 from stardust_auto.process.context import current_span
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def patch_wire(patches: Patches) -> None:
         patches.wrap(connection.HTTPConnection, "endheaders", functools.partial(_endheaders, patches))
     if response is not None:
         for method in ("release_conn", "close"):
-            patches.wrap(response.HTTPResponse, method, _body_ends)
+            patches.wrap(response.HTTPResponse, method, body_ends("urllib3"))
 
 
 def _endheaders(patches: Patches, plain: Any) -> Any:
@@ -52,16 +51,3 @@ def _host(connection: Any) -> str | None:
         return tunnel
     line = bytes(getattr(connection, "_buffer", [b""])[0]).decode("latin-1")
     return line.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0] or None
-
-
-def _body_ends(plain: Any) -> Any:
-    """Wrapper of what urllib3 calls when a body is used up, closed, or cannot be read any further."""
-
-    @functools.wraps(plain)
-    def ends(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if BODIES:
-            error = sys.exc_info()[1]  # while urllib3 cleans up after a failed read
-            BODIES.done(self, error if type(error).__module__.startswith("urllib3") else None)
-        return plain(self, *args, **kwargs)
-
-    return ends

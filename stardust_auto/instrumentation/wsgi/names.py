@@ -9,7 +9,7 @@ from stardust_auto.tracing.naming import NameCache, PathNames, operation_name
 from stardust_auto.tracing.propagation import extract
 
 if TYPE_CHECKING:
-    from stardust_auto.tracing.context import SpanContext
+    from stardust_auto.tracing.span import SpanContext
 
 #: Files that the platform does not trace.
 _STATIC = (

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stardust_auto.instrumentation.wsgi.body import follow
 from stardust_auto.instrumentation.wsgi.names import ROUTE_NAMES, SERVER_NAMES, VERDICTS, inbound
 from stardust_auto.process.context import SUPPRESSED, current_span
-from stardust_auto.tracing.context import SpanContext
 from stardust_auto.tracing.redaction import redact_query
-from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.span import Span, SpanContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +79,7 @@ class RequestSpan(Span):
         if error is None:
             error, self._error = self._error or VERDICTS[self.status], None
             if error == "":
+                tracer.discard(self)
                 return
         elif isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
             error = None

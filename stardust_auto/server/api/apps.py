@@ -50,7 +50,7 @@ def ping(call: Call) -> PingReply:
     return PingReply(
         time=info.time,
         server_time=services.store.clock(),
-        period=caller.app.ping_period,
+        period=caller.app.policy.ping_period,
         token=services.tokens.renewed(caller.identity),
         commands=tuple(command.message for command in commands) or None,
     )

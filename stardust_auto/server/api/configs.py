@@ -14,8 +14,8 @@ from stardust_auto.wire.text import ID_LIMIT, NAME_LIMIT, clean_text
 
 if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
+    from stardust_auto.server.releases.releases import ConfigApp
     from stardust_auto.server.store.apps import App
-    from stardust_auto.server.store.configs import ConfigApp
 
 _VALUE_LIMIT = 1_000_000
 
@@ -28,7 +28,8 @@ def get_all(call: Call) -> ConfigReply:
         request = replace(request, used_keys=None, missed_keys=None)  # not parameters of the GET action
     app, client_id = _authorise(call, request)
     store = call.services.store
-    state = store.configs.state(app)
+    releases = call.services.releases
+    state = releases.state(app)
     if not state.enabled:
         raise CallError(500, f"应用[{app.name}]已禁用！ (Parameter 'appId')")
     scope = _scope(request)
@@ -37,10 +38,9 @@ def get_all(call: Call) -> ConfigReply:
         return ConfigReply(version=state.version, update_time=local_text(state.updated))
     configs: dict[str, str | None] | None = None
     if not unchanged:
-        configs = dict(store.configs.effective(app, scope))
+        configs = dict(releases.effective(app, scope))
         if state.enable_worker_id:
-            online = store.instances.online_ids(app.id)
-            configs["NewLife.WorkerId"] = str(store.configs.worker_id(app.id, client_id, online))
+            configs["NewLife.WorkerId"] = str(store.instances.worker_id(app.id, client_id))
     return ConfigReply(
         version=state.version,
         scope=scope or None,
@@ -67,7 +67,7 @@ def _note(call: Call, app: App, client_id: str, request: ConfigRequest, state: C
     store = call.services.store
     scope = _scope(request)
     known = store.instances.scope(app.id, client_id)
-    columns: dict[str, Any] = {"scope": scope, "config_version": state.version}
+    columns: dict[str, Any] = {"scope": scope, "served_version": state.version}
     if request.used_keys is not None:
         columns["used_keys"] = request.used_keys
     if request.missed_keys is not None:
@@ -138,6 +138,6 @@ def set_all(call: Call) -> int:
             text, comment = value.get("Value"), clean_text(value.get("Comment"), NAME_LIMIT)
         configs[clean_text(key, NAME_LIMIT).strip()] = (read_text(text, _VALUE_LIMIT) or "", comment)
     store = call.services.store
-    store.configs.add_missing(app, configs)
+    call.services.releases.add_missing(app, configs)
     store.instances.seen(app.id, client_id, call.address)
     return len(raw)

@@ -84,21 +84,22 @@ def _store(call: Call, caller: Caller | None, parsed: TraceReport) -> TraceReply
     if name and name.lower() != app.name.lower():
         raise CallError(403, f"[{app.name}]越权访问应用[{name}] (the token is for another application)")
     store = call.services.store
-    if parsed.info is not None and app.enable_meter:
+    if parsed.info is not None and app.policy.enable_meter:
         store.instances.ping(app.id, client_id, call.address, parsed.info)
     else:
         store.instances.seen(app.id, client_id, call.address)
     store.traces.store(app, client_id, parsed)
-    vip = matches(app.vip_clients, client_id)
+    policy = app.policy
+    vip = matches(policy.vip_clients, client_id)
     return TraceReply(
-        period=_VIP_PERIOD_SECONDS if vip else app.period,
-        max_samples=_VIP_SAMPLES if vip else app.max_samples,
-        max_errors=app.max_errors,
-        timeout=app.timeout,
-        max_tag_length=app.max_tag_length,
-        request_tag_length=app.request_tag_length,
-        enable_meter=app.enable_meter,
-        excludes=app.excludes if app.excludes and parsed.version else None,
+        period=_VIP_PERIOD_SECONDS if vip else policy.period,
+        max_samples=_VIP_SAMPLES if vip else policy.max_samples,
+        max_errors=policy.max_errors,
+        timeout=policy.timeout,
+        max_tag_length=policy.max_tag_length,
+        request_tag_length=policy.request_tag_length,
+        enable_meter=policy.enable_meter,
+        excludes=policy.excludes if policy.excludes and parsed.version else None,
         batch_id=parsed.batch_id or None,  # tells the client that it may send the batch again
     )
 

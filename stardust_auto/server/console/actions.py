@@ -84,6 +84,12 @@ def publish(services: Services, path: Mapping[str, str], fields: Mapping[str, st
     return _back(path, fields, "planned")
 
 
+def unplan(services: Services, path: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    """Cancel a planned publish; the drafts stay."""
+    admin.unplan(_call(services, path, {}))
+    return _back(path, fields, "unplanned")
+
+
 def discard(services: Services, path: Mapping[str, str], fields: Mapping[str, str]) -> str:
     """Drop what is staged."""
     admin.discard(_call(services, path, {}))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.api.traces import trace_object
 from stardust_auto.server.errors import CallError
+from stardust_auto.server.store.trees import SPAN_LIMIT
 from stardust_auto.wire.reading import read_int, read_time
 from stardust_auto.wire.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stardust_auto.server.releases import Published, Releases
     from stardust_auto.server.services import Services
     from stardust_auto.server.store.apps import App
-    from stardust_auto.server.store.configs import Configs
-    from stardust_auto.server.store.releases import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,9 @@ def app_object(services: Services, app: App) -> dict[str, Any]:
         "enabled": app.enabled,
         "version": app.version,
         "has_secret": app.has_secret,
-        "ping_period": app.ping_period,
-        "period": app.period,
-        "max_samples": app.max_samples,
-        "max_errors": app.max_errors,
-        "timeout": app.timeout,
-        "excludes": list(app.excludes),
-        "vip_clients": list(app.vip_clients),
+        **{name: getattr(app.policy, name) for name in _SHOWN},
+        "excludes": list(app.policy.excludes),
+        "vip_clients": list(app.policy.vip_clients),
         "created": app.created,
         "last_login": app.last_login,
         "dropped": app.dropped,
@@ -86,6 +82,7 @@ def app_object(services: Services, app: App) -> dict[str, Any]:
     }
 
 
+_SHOWN = ("ping_period", "period", "max_samples", "max_errors", "timeout")
 _NUMBERS = {
     "ping_period": (1, 3600),
     "period": (1, 3600),
@@ -157,12 +154,15 @@ def traces(call: AdminCall) -> list[dict[str, Any]]:
 
 
 def trace(call: AdminCall) -> dict[str, Any]:
-    """GET traces/{id}; a whole traceparent will do."""
+    """GET traces/{id}?limit=5000; a whole traceparent will do. ``total`` and ``errors`` count all spans, also those over the limit."""
     wanted = call.path["id"]
-    spans = call.services.store.trees.trace(wanted)
+    trees = call.services.store.trees
+    spans = trees.trace(wanted, int(call.number("limit", SPAN_LIMIT, 1, 100_000)))
     if not spans:
-        raise CallError(404, f"no trace {clean_text(wanted, 60)}")
-    return trace_object(wanted, spans)
+        days = call.services.settings.retention_days
+        raise CallError(404, f"no trace {clean_text(wanted, 60)}: none was sampled, or it is older than {days:g} days")
+    total, errors = trees.size(wanted)
+    return {**trace_object(wanted, spans), "total": total, "errors": errors}
 
 
 def config(call: AdminCall) -> dict[str, Any]:
@@ -170,10 +170,10 @@ def config(call: AdminCall) -> dict[str, Any]:
     `staged_effective` what it would get after a publish; null, with the `problem` or `staged_problem`, where a reference leads nowhere."""
     app = call.app()
     scope = call.query.get("scope", "")
-    store = call.services.store
-    state = store.configs.state(app)
-    effective, problem = _effective(store.configs, app, scope, staged=False)
-    staged_effective, staged_problem = _effective(store.configs, app, scope, staged=True)
+    releases = call.services.releases
+    state = releases.state(app)
+    effective, problem = _effective(releases, app, scope, staged=False)
+    staged_effective, staged_problem = _effective(releases, app, scope, staged=True)
     return {
         "app": app.name,
         "scope": scope,
@@ -186,18 +186,19 @@ def config(call: AdminCall) -> dict[str, Any]:
         "quotes": list(state.quotes),
         "readonly": state.readonly,
         "enable_worker_id": state.enable_worker_id,
-        "scopes": store.configs.scopes(app),
-        "items": store.configs.items(app, scope),
+        "scopes": releases.scopes(app),
+        "items": releases.items(app, scope),
         "effective": effective,
         "problem": problem,
         "staged_effective": staged_effective,
         "staged_problem": staged_problem,
+        "instances": [asdict(item) for item in call.services.feedback.of(app, state.version)],
     }
 
 
-def _effective(configs: Configs, app: App, scope: str, *, staged: bool) -> tuple[dict[str, str] | None, str | None]:
+def _effective(releases: Releases, app: App, scope: str, *, staged: bool) -> tuple[dict[str, str] | None, str | None]:
     try:
-        return configs.effective(app, scope, staged=staged), None
+        return releases.effective(app, scope, staged=staged), None
     except CallError as exc:
         return None, exc.message
 
@@ -214,8 +215,9 @@ def stage_config(call: AdminCall) -> dict[str, Any]:
     store = call.services.store
     app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
     scope = clean_text(call.body.get("scope"), 60).strip()
-    staged = store.configs.stage(app, scope, items, {key: clean_text(text, 200) for key, text in comments.items()})
-    state = store.configs.state(app)
+    releases = call.services.releases
+    staged = releases.stage(app, scope, items, {key.strip(): clean_text(text, 5000) for key, text in comments.items()})
+    state = releases.state(app)
     return {"staged": staged, "version": state.version, "next_version": state.next_version}
 
 
@@ -233,16 +235,21 @@ def config_value(key: str, value: object) -> str | None:
 def publish(call: AdminCall) -> dict[str, Any]:
     """POST config/{app}/publish: `{}` now, `{"at": Unix ms or ISO date}` later; pushed to every instance at once."""
     app = call.app()
-    store = call.services.store
-    store.configs.state(app)
+    store, releases = call.services.store, call.services.releases
     at = call.body.get("at")
     if at is not None:
         moment = read_time(at)
         if not store.clock() < moment < store.clock() + 366 * 86_400_000:
             raise CallError(400, "at must be a time of the coming year: Unix milliseconds or an ISO date")
-        published = store.releases.configure(app, {"next_publish": moment})
+        published = releases.plan(app, moment)
         return {"version": published.version, "pushed": 0, "next_publish": moment, "changes": []}
-    return _announced(call.services, store.releases.publish(app))
+    return _announced(call.services, releases.publish(app, expected=_version(call.body.get("version"))))
+
+
+def _version(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise CallError(400, "version must be a whole number")
 
 
 def _announced(services: Services, published: Published) -> dict[str, Any]:
@@ -253,16 +260,23 @@ def _announced(services: Services, published: Published) -> dict[str, Any]:
     }
 
 
+def unplan(call: AdminCall) -> dict[str, Any]:
+    """POST config/{app}/unplan: cancel the planned publish; the drafts stay."""
+    app = call.app()
+    call.services.releases.cancel_plan(app)
+    return {"version": call.services.releases.state(app).version}
+
+
 def discard(call: AdminCall) -> dict[str, Any]:
     """POST config/{app}/discard: drop what is staged."""
     app = call.app()
-    call.services.store.configs.discard(app)
-    return {"version": call.services.store.configs.state(app).version}
+    call.services.releases.discard(app)
+    return {"version": call.services.releases.state(app).version}
 
 
 def history(call: AdminCall) -> list[dict[str, Any]]:
     """GET config/{app}/history, the newest first."""
-    return call.services.store.releases.history(call.app())
+    return call.services.releases.history(call.app())
 
 
 def rollback(call: AdminCall) -> dict[str, Any]:
@@ -271,15 +285,13 @@ def rollback(call: AdminCall) -> dict[str, Any]:
     if isinstance(version, bool) or not isinstance(version, int):
         raise CallError(400, "version must be a whole number")
     app = call.app()
-    call.services.store.configs.state(app)
-    return _announced(call.services, call.services.store.releases.rollback(app, version))
+    return _announced(call.services, call.services.releases.rollback(app, version))
 
 
 def configure(call: AdminCall) -> dict[str, Any]:
     """POST config/{app}/settings: `is_global`, `quotable`, `quotes`, `readonly`, `enable_worker_id`, `enabled`."""
     store = call.services.store
     app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
-    store.configs.state(app)
     changes: dict[str, Any] = {}
     for name, value in call.body.items():
         if name == "quotes":
@@ -288,7 +300,7 @@ def configure(call: AdminCall) -> dict[str, Any]:
             changes[name] = value
         else:
             raise CallError(400, f"unknown setting or wrong value: {clean_text(name, 40)!r}")
-    return _announced(call.services, store.releases.configure(app, changes))
+    return _announced(call.services, call.services.releases.configure(app, changes))
 
 
 def events(call: AdminCall) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ _NOTES = {
     "staged": "Staged: publish to make it live.",
     "published": "Published and pushed to the running instances.",
     "planned": "Planned.",
+    "unplanned": "The plan is cancelled.",
     "discarded": "Discarded.",
     "reset": "The next login is issued a new secret.",
 }
@@ -234,6 +235,7 @@ def page_routes(services: Services, access: Access) -> list[BaseRoute]:
         form("/config", actions.open_config, views.config_index),
         form("/config/{app}/stage", actions.stage, views.config),
         form("/config/{app}/publish", actions.publish, views.config),
+        form("/config/{app}/unplan", actions.unplan, views.config),
         form("/config/{app}/discard", actions.discard, views.config),
         form("/config/{app}/rollback", actions.rollback, views.config),
         form("/config/{app}/settings", actions.share, views.config),

@@ -34,6 +34,7 @@ _API: tuple[tuple[str, str, Callable[[admin.AdminCall], Any]], ...] = (
     ("GET", "/config/{app}", admin.config),
     ("PUT", "/config/{app}", admin.stage_config),
     ("POST", "/config/{app}/publish", admin.publish),
+    ("POST", "/config/{app}/unplan", admin.unplan),
     ("POST", "/config/{app}/discard", admin.discard),
     ("GET", "/config/{app}/history", admin.history),
     ("POST", "/config/{app}/rollback", admin.rollback),

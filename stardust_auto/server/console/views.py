@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _COLOURS = 8
 _TICKS = 5
+#: Share of the axis behind which no label has room.
+_LAST_TICK = 0.93
 _DEPTH = 20
 _GONE = 5  # instances that are off line: the latest ones only
 _WIDTH = 1000.0
@@ -41,7 +44,9 @@ def duration(milliseconds: float) -> str:
         return f"{milliseconds / 60_000:.1f} min"
     if milliseconds >= 1000:
         return f"{milliseconds / 1000:.2f} s"
-    return f"{milliseconds:g} ms" if milliseconds == int(milliseconds) else f"{milliseconds:.1f} ms"
+    if milliseconds == int(milliseconds):
+        return f"{milliseconds:g} ms"
+    return f"{milliseconds:.1f} ms" if milliseconds >= 1 else f"{milliseconds * 1000:.0f} µs"
 
 
 def clock(moment: int) -> str:
@@ -66,19 +71,20 @@ FILTERS: dict[str, Callable[..., str]] = {"duration": duration, "clock": clock, 
 def applications(services: Services, _path: Mapping[str, str], _query: Mapping[str, str]) -> Page:
     """All applications with their last hour."""
     totals = services.store.traces.totals(60)
+    instances = services.store.instances.overview()
     rows = []
     for app in services.store.apps.all():
-        instances = services.store.instances.of(app.id)
+        count, online, last_seen = instances.get(app.id, (0, 0, 0))
         total, errors, cost = totals.get(app.id, (0, 0, 0))
         rows.append(
             {
                 "app": app,
-                "instances": len(instances),
-                "online": sum(1 for item in instances if item["online"]),
+                "instances": count,
+                "online": online,
                 "total": total,
                 "errors": errors,
                 "mean": cost / total if total else 0,
-                "last_seen": max((item["last_seen"] for item in instances), default=app.last_login),
+                "last_seen": last_seen or app.last_login,
             }
         )
     port = services.port
@@ -128,35 +134,40 @@ def trace(services: Services, path: Mapping[str, str], query: Mapping[str, str])
     """One trace as a waterfall: a bar is placed on a scale of 1000 units."""
     found = admin.trace(admin.AdminCall(services, path, query, {}))
     spans: list[dict[str, Any]] = found["spans"]
-    start = min(span["start_time"] for span in spans)
-    total = max(max(span["end_time"] for span in spans) - start, 1)
+    start = min(span["start_us"] for span in spans) / 1000
+    total = max(max(span["start_us"] / 1000 + span["cost"] for span in spans) - start, 0.001)
     apps: dict[str, int] = {}
     for span in spans:
         colour = apps.setdefault(span["app"], len(apps) % _COLOURS)
-        left = (span["start_time"] - start) / total * _WIDTH
+        span["offset"] = round(span["start_us"] / 1000 - start, 3)
+        left = span["offset"] / total * _WIDTH
         span["colour"] = colour
         span["left"] = round(min(left, _WIDTH - 3), 1)
         span["width"] = round(max(min(span["cost"] / total * _WIDTH, _WIDTH - left), 3), 1)
-        span["offset"] = span["start_time"] - start
         span["indent"] = min(span["depth"], _DEPTH)
     step = _step(total)
-    ticks = [{"at": round(_WIDTH * mark / total, 1), "label": duration(mark)} for mark in range(0, total, step)]
+    marks = [step * number for number in range(int(total / step) + 1) if step * number < total]
+    ticks = [
+        {"at": round(_WIDTH * mark / total, 1), "label": duration(mark)} for mark in marks if mark / total < _LAST_TICK
+    ]
     values = {"section": "traces", "trace_id": found["trace_id"], "spans": spans, "apps": apps, "ticks": ticks}
-    failed = sum(1 for span in spans if span["failed"])
-    return Page("trace.html", {**values, "start": start, "total": total, "failed": failed})
+    values |= {"start": int(start), "total": total, "count": found["total"], "failed": found["errors"]}
+    return Page("trace.html", values)
 
 
-def _step(total: int) -> int:
+def _step(total: float) -> float:
     """Milliseconds between two marks: 1, 2 or 5 times a power of ten, at most six marks."""
-    step = 1
-    while total / step > _TICKS:
-        step = step * 2 if str(step)[0] in "15" else step * 5 // 2
-    return step
+    power = 10.0 ** math.floor(math.log10(total / _TICKS))
+    return next(step for factor in (1, 2, 5, 10) if total / (step := _plain(factor * power)) <= _TICKS)
+
+
+def _plain(step: float) -> float:
+    return int(step) if step >= 1 else round(step, 6)
 
 
 def config_index(services: Services, _path: Mapping[str, str], _query: Mapping[str, str]) -> Page:
     """Which configurations there are."""
-    rows = [{"app": app, "state": services.store.configs.state(app)} for app in services.store.apps.all()]
+    rows = [{"app": app, "state": services.releases.state(app)} for app in services.store.apps.all()]
     return Page("configs.html", {"section": "config", "rows": rows})
 
 
@@ -165,11 +176,12 @@ def config(services: Services, path: Mapping[str, str], query: Mapping[str, str]
     call = admin.AdminCall(services, path, query, {})
     app = call.app()
     found = admin.config(call)
-    staged = [item for item in services.store.configs.items(app) if item["pending"]]
+    staged = [item for item in services.releases.items(app) if item["pending"]]
     used: set[str] = set()
     missed: set[str] = set()
-    readers = [item for item in services.store.instances.of(app.id) if item["online"] and item["config_version"]]
-    for instance in readers:
+    for instance in services.store.instances.of(app.id):
+        if not instance["online"]:
+            continue
         used.update(part.lower() for part in instance["used_keys"].split(",") if part)
         missed.update(part for part in instance["missed_keys"].split(",") if part)
     return Page(
@@ -179,10 +191,9 @@ def config(services: Services, path: Mapping[str, str], query: Mapping[str, str]
             "app": app,
             "config": found,
             "staged": staged,
-            "history": services.store.releases.history(app, 50),
+            "history": services.releases.history(app, 20),
             "used": used,
             "missed": sorted(missed),
-            "readers": len(readers),
-            "current": sum(1 for item in readers if item["config_version"] >= found["version"]),
+            "readers": found["instances"],
         },
     )

@@ -26,16 +26,12 @@ _POLICY = ("ping_period", "period", "max_samples", "max_errors", "timeout", "max
 
 
 @dataclass(frozen=True, slots=True)
-class App:
-    """One application. `period` and its neighbours are the effective values; seconds, counts, milliseconds."""
+class TracePolicy:
+    """What instances are told to report: the application's own values, else those of the server.
 
-    id: int
-    name: str
-    display_name: str
-    has_secret: bool
-    enabled: bool
-    version: str
-    category: str | None
+    ``ping_period`` and ``period`` are seconds, ``timeout`` is milliseconds.
+    """
+
     ping_period: int
     period: int
     max_samples: int
@@ -46,6 +42,20 @@ class App:
     enable_meter: bool
     excludes: tuple[str, ...]
     vip_clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One application. Times are Unix ms."""
+
+    id: int
+    name: str
+    display_name: str
+    has_secret: bool
+    enabled: bool
+    version: str
+    category: str | None
+    policy: TracePolicy
     allow_control: tuple[str, ...]
     dropped: int
     dropped_reason: str
@@ -189,13 +199,16 @@ class Apps:
         if values:
             assignments = ", ".join(f"{name} = ?" for name in values)
             with self._database.write() as db:
-                db.execute(f"UPDATE app SET {assignments} WHERE id = ?", (*values.values(), app.id))  # noqa: S608 - names from constants
+                db.execute(f"UPDATE app SET {assignments} WHERE id = ?", (*values.values(), app.id))
         return self.find(app.name) or app
 
     def _app(self, row: sqlite3.Row) -> App:
-        policy = {
-            name: int(row[name]) if row[name] is not None else int(getattr(self._settings, name)) for name in _POLICY
-        }
+        policy = TracePolicy(
+            enable_meter=bool(row["enable_meter"]),
+            excludes=split_list(row["excludes"]),
+            vip_clients=split_list(row["vip_clients"]),
+            **{name: int(row[name] if row[name] is not None else getattr(self._settings, name)) for name in _POLICY},
+        )
         return App(
             id=row["id"],
             name=row["name"],
@@ -204,13 +217,10 @@ class Apps:
             enabled=bool(row["enabled"]),
             version=row["version"],
             category=row["category"],
-            enable_meter=bool(row["enable_meter"]),
-            excludes=split_list(row["excludes"]),
-            vip_clients=split_list(row["vip_clients"]),
+            policy=policy,
             allow_control=split_list(row["allow_control"]),
             dropped=row["dropped"],
             dropped_reason=row["dropped_reason"],
             created=row["created"],
             last_login=row["last_login"],
-            **policy,
         )

@@ -28,7 +28,11 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._writer = self._connect()
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self._writer.close()
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=15, isolation_level=None, check_same_thread=False)
@@ -40,6 +44,11 @@ class Database:
 
     def _migrate(self) -> None:
         current = int(self._writer.execute("PRAGMA user_version").fetchone()[0])
+        if not current:
+            self._writer.execute(
+                "PRAGMA auto_vacuum=INCREMENTAL"
+            )  # before the first table, else the file never shrinks
+            self._writer.execute("VACUUM")
         for version, script in enumerate(MIGRATIONS, start=1):
             if version > current:
                 self._writer.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={version}; COMMIT;")
@@ -76,6 +85,25 @@ class Database:
                     self._idle.append(connection)
             if not keep:
                 connection.close()
+
+    def used_bytes(self) -> int:
+        """Bytes of pages that hold something."""
+        with self.read() as db:
+            pages, free, size = (
+                int(db.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
+
+    def give_back(self) -> None:
+        """Return free pages to the file system, in small steps."""
+        while True:
+            with self._write_lock:
+                free = int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+                self._writer.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+                left = int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+            if not left or left >= free:
+                return
 
     def close(self) -> None:
         """Close every connection; a second call does nothing."""

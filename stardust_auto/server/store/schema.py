@@ -95,4 +95,50 @@ DROP INDEX sample_time;
 CREATE INDEX sample_time ON sample (start_time, trace_id);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _COVERING)
+# Published sets and drafts are two tables; counts are summed by minute, hour and day; what an instance was served and what it uses
+# are two columns. Old snapshots stay readable: they are text, new ones are compressed.
+_RELEASES = """
+CREATE TABLE release_set (
+  id INTEGER PRIMARY KEY, app_id INTEGER NOT NULL REFERENCES app(id) ON DELETE CASCADE, version INTEGER NOT NULL,
+  published_at INTEGER NOT NULL, kind TEXT NOT NULL, changes TEXT NOT NULL, entries BLOB, UNIQUE (app_id, version));
+INSERT INTO release_set (app_id, version, published_at, kind, changes, entries)
+  SELECT app_id, version, published_at, kind, changes, snapshot FROM config_release ORDER BY app_id, version;
+CREATE TABLE draft (
+  id INTEGER PRIMARY KEY, app_id INTEGER NOT NULL REFERENCES app(id) ON DELETE CASCADE,
+  key TEXT NOT NULL COLLATE NOCASE, scope TEXT NOT NULL DEFAULT '' COLLATE NOCASE, value TEXT,
+  updated INTEGER NOT NULL, UNIQUE (app_id, key, scope));
+INSERT INTO draft (app_id, key, scope, value, updated)
+  SELECT app_id, key, scope, CASE staged WHEN 1 THEN new_value END, updated FROM config_item WHERE staged <> 0 ORDER BY id;
+CREATE TABLE key_note (
+  app_id INTEGER NOT NULL REFERENCES app(id) ON DELETE CASCADE, key TEXT NOT NULL COLLATE NOCASE,
+  scope TEXT NOT NULL DEFAULT '' COLLATE NOCASE, comment TEXT NOT NULL, PRIMARY KEY (app_id, key, scope)) WITHOUT ROWID;
+INSERT INTO key_note SELECT app_id, key, scope, comment FROM config_item WHERE comment <> '';
+CREATE TABLE planned (
+  app_id INTEGER PRIMARY KEY REFERENCES app(id) ON DELETE CASCADE, at INTEGER NOT NULL, entries BLOB NOT NULL);
+DROP TABLE config_item;
+DROP TABLE config_release;
+DROP TABLE meter;
+ALTER TABLE instance RENAME COLUMN config_version TO served_version;
+ALTER TABLE instance ADD COLUMN used_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instance ADD COLUMN refused_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instance ADD COLUMN refused_reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE instance ADD COLUMN restart_keys TEXT NOT NULL DEFAULT '';
+CREATE TABLE stat (
+  app_id INTEGER NOT NULL, grain INTEGER NOT NULL, start INTEGER NOT NULL, operation_id INTEGER NOT NULL,
+  total INTEGER NOT NULL, errors INTEGER NOT NULL, cost INTEGER NOT NULL, max_cost INTEGER NOT NULL,
+  min_cost INTEGER, value INTEGER NOT NULL, PRIMARY KEY (app_id, grain, start, operation_id)) WITHOUT ROWID;
+INSERT INTO stat SELECT app_id, 60000, start_time / 60000 * 60000, operation_id, SUM(total), SUM(errors), CAST(TOTAL(cost) AS INTEGER),
+  MAX(max_cost), MIN(CASE WHEN min_cost >= 0 AND total > 0 THEN min_cost END), CAST(TOTAL(value) AS INTEGER) FROM builder GROUP BY 1, 3, 4;
+CREATE TABLE app_stat (
+  app_id INTEGER NOT NULL, grain INTEGER NOT NULL, start INTEGER NOT NULL, total INTEGER NOT NULL, errors INTEGER NOT NULL,
+  cost INTEGER NOT NULL, PRIMARY KEY (app_id, grain, start)) WITHOUT ROWID;
+INSERT INTO app_stat SELECT app_id, grain, start, SUM(total), SUM(errors), CAST(TOTAL(cost) AS INTEGER) FROM stat GROUP BY 1, 2, 3;
+DROP TABLE builder;
+DROP INDEX sample_app;
+CREATE INDEX sample_app ON sample (app_id, id, trace_id);
+ALTER TABLE sample ADD COLUMN start_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sample ADD COLUMN end_us INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE signed_out (session TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _COVERING, _RELEASES)

@@ -3,50 +3,66 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING
 
+from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.server.settings import ServerSettings
 from stardust_auto.server.store.apps import Apps
 from stardust_auto.server.store.commands import Commands
-from stardust_auto.server.store.configs import Configs
 from stardust_auto.server.store.database import Database
 from stardust_auto.server.store.instances import Instances
 from stardust_auto.server.store.registry import Registry
-from stardust_auto.server.store.releases import Releases
+from stardust_auto.server.store.retention import Retention
 from stardust_auto.server.store.traces import Traces
 from stardust_auto.server.store.trees import Trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-
-def now_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
+    from stardust_auto.process.clock import Clock
+    from stardust_auto.server.store.apps import App
 
 
 class Store:
-    """Everything a server keeps, in `folder`/stardust.db (mode 0600). Thread-safe.
+    """Everything a server keeps, in ``folder``/stardust.db (mode 0600). Any thread may call it."""
 
-    `clock` returns Unix milliseconds; tests give their own.
-    """
-
-    def __init__(self, folder: Path, settings: ServerSettings | None = None, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(self, folder: Path, settings: ServerSettings | None = None, time: Clock = SYSTEM_CLOCK) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.settings = settings or ServerSettings()
-        self.clock = clock
+        #: The one clock of the server.
+        self.time = time
         self.database = Database(folder / "stardust.db")
-        self.apps = Apps(self.database, self.settings, clock)
-        self.instances = Instances(self.database, self.settings, clock)
-        self.traces = Traces(self.database, self.settings, clock)
+        self.apps = Apps(self.database, self.settings, self.clock)
+        self.instances = Instances(self.database, self.settings, self.clock)
+        self.traces = Traces(self.database, self.settings, self.clock)
         self.trees = Trees(self.database)
-        self.configs = Configs(self.database, clock)
-        self.releases = Releases(self.database, clock)
-        self.commands = Commands(self.database, clock)
-        self.registry = Registry(self.database, clock)
+        self.commands = Commands(self.database, self.clock)
+        self.registry = Registry(self.database, self.clock)
+        self._retention = Retention(self.database, self.settings, time, self.traces.roll_up)
+
+    def clock(self) -> int:
+        """The time in Unix milliseconds."""
+        return self.time.wall_ns() // 1_000_000
+
+    def delete_app(self, app: App) -> None:
+        """Delete an application with everything that it reported and every version of its configuration."""
+        with self.database.write() as db:
+            for table in (
+                "sample",
+                "stat",
+                "app_stat",
+                "operation",
+                "event",
+                "command",
+                "batch",
+                "provider",
+                "consumer",
+            ):
+                db.execute(f"DELETE FROM {table} WHERE app_id = ?", (app.id,))
+            db.execute("DELETE FROM app WHERE id = ?", (app.id,))
+        self.instances.forget(app.id)
+        self.traces.forget()
 
     def secret(self, name: str) -> str:
         """A random text that is made once and kept with the data (token secret, console key, instance)."""
@@ -59,58 +75,14 @@ class Store:
             return value
 
     def prune(self) -> int:
-        """Remove what is older than the retention; returns the number of rows. In small transactions."""
-        limit = self.clock() - int(self.settings.retention_days * 86_400_000)
-        removed = 0
-        for table, column in _AGED:
-            while True:
-                with self.database.write() as db:
-                    statement = (
-                        f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - names from _AGED, a constant
-                        f"(SELECT rowid FROM {table} WHERE {column} < ? LIMIT 5000)"
-                    )
-                    count = db.execute(statement, (limit,)).rowcount
-                removed += count
-                if count < 5000:
-                    break
-        with self.database.write() as db:
-            removed += db.execute("DELETE FROM batch WHERE received < ?", (limit,)).rowcount
-            removed += db.execute("DELETE FROM instance WHERE last_seen < ?", (limit,)).rowcount
-            removed += db.execute("DELETE FROM provider WHERE updated < ?", (self.clock() - 172_800_000,)).rowcount
-            removed += db.execute(
-                "DELETE FROM operation WHERE last_seen < ? AND NOT EXISTS "
-                "(SELECT 1 FROM builder WHERE builder.operation_id = operation.id)",
-                (limit,),
-            ).rowcount
-        return removed + self._shrink()
-
-    def _shrink(self) -> int:
-        """Remove the oldest samples while there is too much; freed pages are used again."""
-        limit = self.settings.max_data_mb * 1_000_000
-        removed = 0
-        while True:
-            with self.database.write() as db:
-                pages, free, size = (
-                    int(db.execute(f"PRAGMA {name}").fetchone()[0])
-                    for name in ("page_count", "freelist_count", "page_size")
-                )
-                if (pages - free) * size <= limit:
-                    return removed
-                statement = "DELETE FROM sample WHERE id IN (SELECT id FROM sample ORDER BY start_time LIMIT 5000)"
-                count = db.execute(statement).rowcount
-            removed += count
-            if not count:
-                return removed
+        """Remove what is too old or too much; returns the number of rows."""
+        self.instances.write()
+        removed = self._retention.prune()
+        if removed:
+            self.traces.forget()
+        return removed
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what waits in memory, close the file."""
+        self.instances.write()
         self.database.close()
-
-
-_AGED = (
-    ("sample", "start_time"),
-    ("builder", "start_time"),
-    ("meter", "time"),
-    ("event", "time"),
-    ("command", "created"),
-)

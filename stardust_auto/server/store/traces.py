@@ -1,4 +1,4 @@
-"""Trace reports: counts per operation and samples of spans."""
+"""Trace reports: counts per operation, summed by minute, hour and day, and samples of spans."""
 
 from __future__ import annotations
 
@@ -17,25 +17,38 @@ if TYPE_CHECKING:
     from stardust_auto.server.store.database import Database
     from stardust_auto.wire.messages import Builder, TraceReport
 
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+#: How long counts stay sums of minutes, then of hours, in ms. After that they are sums of days.
+MINUTES_KEPT = 3 * HOUR_MS
+HOURS_KEPT = 3 * DAY_MS
+_KNOWN_OPERATIONS = 50_000
 
-_LONGEST_PERIOD = 3_600_000  # ms: a builder that started before is not looked at (the index is by start)
+
+def grain_of(start: int, now: int) -> int:
+    """The grain (ms) in which counts of that age are kept."""
+    age = now - start
+    return MINUTE_MS if age <= MINUTES_KEPT else HOUR_MS if age <= HOURS_KEPT else DAY_MS
 
 
 class Traces:
-    """Stores reports and sums them up."""
+    """Stores reports and sums them up. Any thread may call it."""
 
     def __init__(self, database: Database, settings: ServerSettings, clock: Callable[[], int]) -> None:
         self._database = database
         self._settings = settings
         self._clock = clock
+        #: (id, last noted use) by application and name. Only the holder of the writer changes it.
+        self._operations: dict[tuple[int, str], tuple[int, int]] = {}
 
     def store(self, app: App, client_id: str, report: TraceReport) -> bool:
-        """Store a report in one transaction; False when this batch (extra member `BatchId`) is here already."""
+        """Store a report in one transaction; False when this batch (extra member ``BatchId``) is here already."""
         now = self._clock()
         dropped: dict[str, int] = {}
         kept: list[Builder] = []
         for builder in (plausible(item, now) for item in report.builders or ()):
-            if builder.name and matches(app.excludes, builder.name):
+            if builder.name and matches(app.policy.excludes, builder.name):
                 continue  # asked for, hence no loss
             if not builder.name:
                 reason = "no name"
@@ -45,6 +58,7 @@ class Traces:
             else:
                 reason = "start over a day ahead" if builder.start_time > now else "start older than the retention"
             dropped[reason] = dropped.get(reason, 0) + 1
+        fresh: dict[tuple[int, str], tuple[int, int]] = {}
         with self._database.write() as db:
             if report.batch_id:
                 inserted = db.execute(
@@ -53,38 +67,46 @@ class Traces:
                 ).rowcount
                 if not inserted:
                     return False
+            totals: dict[tuple[int, int], list[int]] = {}
             for builder in kept:
-                self._store_builder(db, app.id, client_id, builder)
+                self._store_builder(db, app.id, client_id, builder, now, fresh)
+                grain, start = _bucket(builder, now)
+                total = totals.setdefault((grain, start), [0, 0, 0])
+                for index, value in enumerate((builder.total, builder.errors, builder.cost)):
+                    total[index] += value
+            db.executemany(_ADD_TOTAL, [(app.id, grain, start, *total) for (grain, start), total in totals.items()])
             if dropped:
                 reason = ", ".join(f"{count} x {text}" for text, count in dropped.items())
                 db.execute(
                     "UPDATE app SET dropped = dropped + ?, dropped_reason = ? WHERE id = ?",
                     (sum(dropped.values()), reason, app.id),
                 )
+        # Only now: a transaction that is rolled back has given no ids.
+        if len(self._operations) > _KNOWN_OPERATIONS:
+            self._operations = {}
+        self._operations.update(fresh)
         return True
 
-    def _store_builder(self, db: sqlite3.Connection, app_id: int, client_id: str, builder: Builder) -> None:
-        operation = self._operation(db, app_id, builder)
-        db.execute(
-            "INSERT INTO builder (app_id, operation_id, client_id, start_time, end_time, total, errors, cost, max_cost,"
-            " min_cost, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                app_id,
-                operation,
-                client_id,
-                builder.start_time,
-                builder.end_time,
-                builder.total,
-                builder.errors,
-                builder.cost,
-                builder.max_cost,
-                builder.min_cost,
-                builder.value,
-            ),
-        )
+    def forget(self) -> None:
+        """Drop the ids in memory, after operations have been deleted."""
+        self._operations = {}
+
+    def _store_builder(
+        self,
+        db: sqlite3.Connection,
+        app_id: int,
+        client_id: str,
+        builder: Builder,
+        now: int,
+        fresh: dict[tuple[int, str], tuple[int, int]],
+    ) -> None:
+        operation = self._operation(db, app_id, builder, fresh)
+        shortest = builder.min_cost if builder.min_cost >= 0 and builder.total > 0 else None
+        counts = (builder.total, builder.errors, builder.cost, builder.max_cost, shortest, builder.value)
+        db.execute(_ADD, (app_id, *_bucket(builder, now), operation, *counts))
         db.executemany(
             "INSERT INTO sample (app_id, operation_id, client_id, trace_id, span_id, parent_id, start_time, end_time,"
-            " value, tag, error, failed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " start_us, end_us, value, tag, error, failed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     app_id,
@@ -95,6 +117,8 @@ class Traces:
                     span.parent_id,
                     span.start_time,
                     span.end_time,
+                    0,
+                    0,
                     span.value,
                     span.tag,
                     span.error,
@@ -104,46 +128,115 @@ class Traces:
             ],
         )
 
-    def _operation(self, db: sqlite3.Connection, app_id: int, builder: Builder) -> int:
+    def _operation(
+        self,
+        db: sqlite3.Connection,
+        app_id: int,
+        builder: Builder,
+        fresh: dict[tuple[int, str], tuple[int, int]],
+    ) -> int:
         seen = max(builder.start_time, builder.end_time)
-        row = db.execute(
-            "SELECT id, last_seen FROM operation WHERE app_id = ? AND name = ?", (app_id, builder.name)
-        ).fetchone()
-        if row is None:
-            cursor = db.execute(
-                "INSERT INTO operation (app_id, name, kind, last_seen) VALUES (?, ?, ?, ?)",
-                (app_id, builder.name, kind_of(builder.name), seen),
-            )
-            return int(cursor.lastrowid or 0)
-        if seen > row["last_seen"]:
-            db.execute("UPDATE operation SET last_seen = ? WHERE id = ?", (seen, row["id"]))
-        return int(row["id"])
+        key = (app_id, builder.name)
+        known = fresh.get(key) or self._operations.get(key)
+        if known is None:
+            row = db.execute("SELECT id, last_seen FROM operation WHERE app_id = ? AND name = ?", key).fetchone()
+            if row is None:
+                cursor = db.execute(
+                    "INSERT INTO operation (app_id, name, kind, last_seen) VALUES (?, ?, ?, ?)",
+                    (*key, kind_of(builder.name), seen),
+                )
+                known = (int(cursor.lastrowid or 0), seen)
+            else:
+                known = (int(row["id"]), int(row["last_seen"]))
+        if seen > known[1]:
+            db.execute("UPDATE operation SET last_seen = ? WHERE id = ?", (seen, known[0]))
+            known = (known[0], seen)
+        fresh[key] = known
+        return known[0]
 
     def operations(self, app_id: int, minutes: float) -> list[dict[str, Any]]:
-        """Sums of the last `minutes` by operation, the costliest first; ms, `mean` with two decimals."""
+        """Sums of the last ``minutes`` by operation, the costliest first; ms, ``mean`` with two decimals.
+
+        Counts that are summed by the hour or day belong to the time that more than half of it is in.
+        """
         since = self._clock() - int(minutes * 60_000)
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT o.name, o.kind, SUM(b.total) AS total, SUM(b.errors) AS errors, SUM(b.cost) AS cost, "
-                "MAX(b.max_cost) AS max_cost, MIN(CASE WHEN b.min_cost >= 0 AND b.total > 0 THEN b.min_cost END) AS min_cost, "
-                "SUM(b.value) AS value, MAX(MAX(b.end_time, b.start_time)) AS last_seen "
-                "FROM builder b JOIN operation o ON o.id = b.operation_id "
-                "WHERE b.app_id = ? AND b.start_time >= ? AND MAX(b.end_time, b.start_time) >= ? "
+                "SELECT o.name, o.kind, o.last_seen, SUM(s.total) AS total, SUM(s.errors) AS errors, "
+                "CAST(TOTAL(s.cost) AS INTEGER) AS cost, "
+                "MAX(s.max_cost) AS max_cost, MIN(s.min_cost) AS min_cost, CAST(TOTAL(s.value) AS INTEGER) AS value "
+                f"FROM stat s JOIN operation o ON o.id = s.operation_id WHERE s.app_id = :app AND {_SINCE} "
                 "GROUP BY o.id ORDER BY cost DESC, o.name",
-                (app_id, since - _LONGEST_PERIOD, since),
+                {"app": app_id, "since": since},
             ).fetchall()
         return [_operation(row) for row in rows]
 
     def totals(self, minutes: float) -> dict[int, tuple[int, int, int]]:
-        """Count, errors and cost (ms) by application id over the last `minutes`."""
+        """Count, errors and cost (ms) by application id over the last ``minutes``."""
         since = self._clock() - int(minutes * 60_000)
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT app_id, SUM(total) AS total, SUM(errors) AS errors, SUM(cost) AS cost FROM builder "
-                "WHERE start_time >= ? AND MAX(end_time, start_time) >= ? GROUP BY app_id",
-                (since - _LONGEST_PERIOD, since),
+                "SELECT a.id, SUM(s.total) AS total, SUM(s.errors) AS errors, CAST(TOTAL(s.cost) AS INTEGER) AS cost FROM app a "
+                f"JOIN app_stat s ON s.app_id = a.id WHERE {_SINCE} GROUP BY a.id",
+                {"since": since},
             ).fetchall()
-        return {row["app_id"]: (row["total"], row["errors"], row["cost"]) for row in rows}
+        return {row["id"]: (row["total"], row["errors"], row["cost"]) for row in rows}
+
+    def roll_up(self) -> int:
+        """Sum old minutes up to hours and old hours to days; returns how many rows that saved. A transaction per application."""
+        now = self._clock()
+        with self._database.read() as db:
+            apps = [row["id"] for row in db.execute("SELECT id FROM app")]
+        saved = 0
+        for app_id in apps:
+            for fine, coarse, kept in ((MINUTE_MS, HOUR_MS, MINUTES_KEPT), (HOUR_MS, DAY_MS, HOURS_KEPT)):
+                values = {"app": app_id, "fine": fine, "coarse": coarse, "cut": (now - kept) // coarse * coarse}
+                with self._database.write() as db:
+                    for insert, delete in _ROLL_UPS:
+                        added = db.execute(insert, values).rowcount
+                        saved += db.execute(delete, values).rowcount - added
+        return saved
+
+
+def _bucket(builder: Builder, now: int) -> tuple[int, int]:
+    start = min(builder.start_time, now)
+    grain = grain_of(start, now)
+    return grain, start // grain * grain
+
+
+_SINCE = (
+    "(s.grain = 60000 AND s.start > :since - 60000 OR s.grain = 3600000 AND s.start >= :since - 1800000 "
+    "OR s.grain = 86400000 AND s.start >= :since - 43200000)"
+)
+_MERGE = (
+    "ON CONFLICT (app_id, grain, start, operation_id) DO UPDATE SET total = total + excluded.total, "
+    "errors = errors + excluded.errors, cost = CAST(cost + excluded.cost AS INTEGER), max_cost = MAX(max_cost, excluded.max_cost), "
+    "min_cost = MIN(COALESCE(min_cost, excluded.min_cost), COALESCE(excluded.min_cost, min_cost)), "
+    "value = CAST(value + excluded.value AS INTEGER)"
+)
+_MERGE_TOTAL = (
+    "ON CONFLICT (app_id, grain, start) DO UPDATE SET total = total + excluded.total, "
+    "errors = errors + excluded.errors, cost = CAST(cost + excluded.cost AS INTEGER)"
+)
+_OLD = "WHERE app_id = :app AND grain = :fine AND start < :cut"
+_ADD = (
+    "INSERT INTO stat (app_id, grain, start, operation_id, total, errors, cost, max_cost, min_cost, value) "
+    f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {_MERGE}"
+)
+_ADD_TOTAL = (
+    f"INSERT INTO app_stat (app_id, grain, start, total, errors, cost) VALUES (?, ?, ?, ?, ?, ?) {_MERGE_TOTAL}"
+)
+_ROLL_UP = (
+    "INSERT INTO stat (app_id, grain, start, operation_id, total, errors, cost, max_cost, min_cost, value) "
+    "SELECT app_id, :coarse, start / :coarse * :coarse, operation_id, SUM(total), SUM(errors), CAST(TOTAL(cost) AS INTEGER), "
+    f"MAX(max_cost), MIN(min_cost), CAST(TOTAL(value) AS INTEGER) FROM stat {_OLD} GROUP BY 3, 4 {_MERGE}"
+)
+_ROLL_UP_TOTAL = (
+    "INSERT INTO app_stat (app_id, grain, start, total, errors, cost) "
+    "SELECT app_id, :coarse, start / :coarse * :coarse, SUM(total), SUM(errors), CAST(TOTAL(cost) AS INTEGER) "
+    f"FROM app_stat {_OLD} GROUP BY 3 {_MERGE_TOTAL}"
+)
+_ROLL_UPS = ((_ROLL_UP, f"DELETE FROM stat {_OLD}"), (_ROLL_UP_TOTAL, f"DELETE FROM app_stat {_OLD}"))
 
 
 def _operation(row: sqlite3.Row) -> dict[str, Any]:
@@ -157,6 +250,6 @@ def _operation(row: sqlite3.Row) -> dict[str, Any]:
         "max_cost": row["max_cost"],
         "min_cost": row["min_cost"] if row["min_cost"] is not None else -1,
         "mean": round(row["cost"] / total, 2) if total else 0.0,
-        "value": row["value"],
+        "value": int(row["value"]),
         "last_seen": row["last_seen"],
     }
