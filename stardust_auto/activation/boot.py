@@ -67,7 +67,7 @@ def activate() -> bool:
             return False
         for problem in settings.problems:
             say(problem)
-        if not settings.servers and not summary_wanted():
+        if not settings.enabled or not (settings.servers or summary_wanted()):
             return False
         if settings.trace_enabled:
             _watch(settings)

@@ -19,7 +19,6 @@ from stardust_auto.process import signals
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.end import EXIT_BUDGET
 from stardust_auto.process.fork import after_fork_in_child, around_fork_in_parent, in_forking_master, until_gone
-from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -53,17 +52,7 @@ class Channel:
 
     def __init__(self, settings: AgentSettings, *, tracer: Tracer | None = None, keep_totals: bool = False) -> None:
         self.settings = settings
-        self.tracer = tracer or Tracer(
-            TracePolicy(
-                period=settings.period,
-                max_samples=settings.max_samples,
-                max_errors=settings.max_errors,
-                timeout=settings.timeout,
-                excludes=settings.excludes,
-            ),
-            keep_totals=keep_totals,
-        )
-        self.tracer.enabled = settings.trace_enabled
+        self.tracer = tracer or Tracer.from_settings(settings, keep_totals=keep_totals)
         self._session: Session | None = None
         self._reporter: Collector | None = None
         self._start_over()

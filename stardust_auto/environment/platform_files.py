@@ -14,11 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: The file with environment variables for the programs of a folder (``dotenv.py``).
+DOTENV = ".env"
 #: Asked in this order, and only while no server is known.
 APP_SETTINGS = ("appsettings.Development.json", "appsettings.json")
 #: The first that exists fills in what is still missing.
 STAR_CONFIGS = ("Config/Star.config", "Star.config")
 
+#: Bytes of the largest file that is read.
 _LIMIT = 256 << 10
 _JSON_NAMES = {"starserver": "servers", "starappid": "app_id", "starsecret": "secret"}
 _XML_NAMES = {"server": "servers", "appkey": "app_id", "secret": "secret"}
@@ -29,8 +32,8 @@ class FileError(ValueError):
 
 
 def present() -> bool:
-    """Whether the working directory has any of the files: four calls of ``stat`` where it has none."""
-    return any(os.path.isfile(name) for name in (*APP_SETTINGS, *STAR_CONFIGS))
+    """Whether the working directory has any of the files, ``.env`` included: five calls of ``stat`` where it has none."""
+    return any(os.path.isfile(name) for name in (DOTENV, *APP_SETTINGS, *STAR_CONFIGS))
 
 
 def read(name: str) -> list[tuple[str, str, str]]:
@@ -41,12 +44,17 @@ def read(name: str) -> list[tuple[str, str, str]]:
     """
     if not os.path.isfile(name):
         return []
-    text = _text_of(name)
+    text = text_of(name)
     pairs, names = (_json(text), _JSON_NAMES) if name.endswith(".json") else (_xml(text), _XML_NAMES)
     return [(names[key.lower()], value.strip(), key) for key, value in pairs if key.lower() in names and value.strip()]
 
 
-def _text_of(name: str) -> str:
+def text_of(name: str) -> str:
+    """The text of a small regular file that not every user may write to.
+
+    Raises:
+        FileError: it is not such a file, or not UTF-8.
+    """
     try:
         # Not blocking: what was a file a moment ago may be a pipe by now.
         handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))

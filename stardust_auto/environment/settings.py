@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from stardust_auto.environment.platform_files import DOTENV, complete
 from stardust_auto.environment.variable import (
     IDENTITY_LIMIT,
     Variable,
@@ -128,6 +129,38 @@ VARIABLES: tuple[Variable, ...] = (
         "Milliseconds after which a call is kept as a sample for being slow. Default: the server's, 5000.",
     ),
     Variable(
+        "STARDUST_MAX_TAG_LENGTH",
+        "max_tag_length",
+        parse_int(0, 2000, "characters"),
+        "Characters kept of the tag of a sample. Default: the server's, 1024.",
+    ),
+    Variable(
+        "STARDUST_MAX_NAMES",
+        "max_names",
+        parse_int(10, 100_000, "names"),
+        "Operations told apart in one period; further ones are counted together. Default: 1000.",
+        default=1000,
+    ),
+    Variable(
+        "STARDUST_MAX_QUEUE",
+        "max_queue",
+        parse_int(100, 1_000_000, "operations"),
+        "Counts of operations that wait while no server answers, about 400 bytes each; older ones are merged. Default: 20000.",
+        default=20_000,
+    ),
+    Variable(
+        "STARDUST_HEARTBEAT",
+        "heartbeat",
+        parse_int(1, 3600, "seconds"),
+        "Seconds between two heartbeats. Default: the server's, 60.",
+    ),
+    Variable(
+        "STARDUST_CONFIG_PERIOD",
+        "config_period",
+        parse_int(1, 86400, "seconds"),
+        "Seconds between two questions for new configuration. Default: the server's, 60.",
+    ),
+    Variable(
         "STARDUST_PROPAGATE_TO",
         "propagate_to",
         parse_list,
@@ -178,8 +211,8 @@ class AgentSettings:
     """The agent's own settings: immutable, complete, checked.
 
     ``None`` for a sampling value means that the server decides; an empty ``servers`` means that nothing is configured.
-    ``sources`` maps a field to what set it: the spelling of a variable, ``argument``, ``StarAgent``, or a file of the platform
-    and the name in it. ``problems`` are lines about such files that cannot be used.
+    ``sources`` maps a field to what set it: the spelling of a variable, ``argument``, ``StarAgent``, or a file and the name in it.
+    ``problems`` are lines about files that cannot be used.
     """
 
     __slots__ = (*_DEFAULTS, "integrations", "problems", "sources")
@@ -203,6 +236,11 @@ class AgentSettings:
     max_samples: int | None
     max_errors: int | None
     timeout: int | None
+    max_tag_length: int | None
+    max_names: int
+    max_queue: int
+    heartbeat: int | None
+    config_period: int | None
     propagate_to: tuple[str, ...] | None
     redis_keys: bool
     cache_dir: str | None
@@ -221,33 +259,41 @@ class AgentSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AgentSettings:
-        """Read all variables; ``overrides`` that are not ``None`` win.
+        """Resolve all settings. Strongest first: ``overrides``, the environment, ``.env``, the platform's files.
 
-        Server, application and secret that neither says come from the platform's files of the working directory and, with
-        ``STARDUST_DISCOVER``, from the StarAgent of this machine (``platform_files.py``).
+        The platform's files of the working directory name server, application and secret, if nothing stronger does.
+        With ``STARDUST_DISCOVER`` the StarAgent of this machine is asked for the server as well.
+
+        Args:
+            environ: read in the place of ``os.environ``, and then ``.env`` is not read.
+            overrides: values by field; ``None`` overrides nothing.
 
         Raises:
             EnvironmentVariableError: one line that names the first unusable variable, its value unless secret, and what is allowed.
         """
         environ = os.environ if environ is None else environ
+        file, problem = _file_variables() if environ is os.environ else ({}, "")
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
-        for variable in VARIABLES:
-            found = variable.find(environ)
-            if found is not None:
-                spelling, text = found
-                values[variable.field] = variable.read(spelling, text)
-                sources[variable.field] = spelling
-        integrations = {}
-        for key in environ:
-            if key.startswith(_INSTRUMENT_PREFIX) and environ[key].strip():
-                one = Variable(key, "integrations", parse_bool, "One integration on or off.")
-                integrations[key[len(_INSTRUMENT_PREFIX) :].lower()] = one.read(key, environ[key])
+        integrations: dict[str, bool] = {}
+        # The weaker place first.
+        for place, given in ((f"{DOTENV}: ", file), ("", environ)):
+            for variable in VARIABLES if given else ():
+                found = variable.find(given)
+                if found is not None:
+                    spelling, text = found
+                    sources[variable.field] = place + spelling
+                    values[variable.field] = variable.read(place + spelling, text)
+            for key in given:
+                if key.startswith(_INSTRUMENT_PREFIX) and given[key].strip():
+                    one = Variable(key, "integrations", parse_bool, "One integration on or off.")
+                    integrations[key[len(_INSTRUMENT_PREFIX) :].lower()] = one.read(place + key, given[key])
         for field, value in overrides.items():
             if value is not None:
                 values[field] = value
                 sources[field] = "argument"
-        problems = _ask_platform(values, sources)
+        problems = [problem] if problem else []
+        problems += _ask_platform(values, sources)
         return cls(**values, integrations=integrations, sources=sources, problems=tuple(problems))
 
     def instrumented(self, name: str) -> bool:
@@ -274,9 +320,22 @@ class AgentSettings:
         return f"AgentSettings({shown})"
 
 
-def _ask_platform(values: dict[str, Any], sources: dict[str, str]) -> list[str]:
-    from stardust_auto.environment import platform_files
+#: What ``.env`` said when it was first looked for, and a line about a file that cannot be used. A process reads it once.
+_from_file: tuple[Mapping[str, str], str] | None = None
 
+
+def _file_variables() -> tuple[Mapping[str, str], str]:
+    global _from_file
+    if _from_file is None:
+        _from_file = {}, ""
+        if os.path.isfile(DOTENV):
+            from stardust_auto.environment import dotenv  # Budget: most programs have no such file.
+
+            _from_file = dotenv.read()
+    return _from_file
+
+
+def _ask_platform(values: dict[str, Any], sources: dict[str, str]) -> list[str]:
     problems: list[str] = []
 
     def accept(field: str, text: str, source: str) -> None:
@@ -286,7 +345,7 @@ def _ask_platform(values: dict[str, Any], sources: dict[str, str]) -> list[str]:
         except EnvironmentVariableError as error:
             problems.append(str(error))
 
-    return platform_files.complete(values, accept, discover=values.get("discover", False)) + problems
+    return complete(values, accept, discover=values.get("discover", False)) + problems
 
 
 def program_name() -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from stardust_auto.environment.settings import AgentSettings
     from stardust_auto.process.clock import Clock
     from stardust_auto.tracing.span import Finished
 
@@ -60,6 +61,7 @@ class Tracer:
     Args:
         operator: values that the operator set; the server's never replace them.
         clock: the time of everything that is recorded.
+        max_names: operations told apart in one period. Calls of further ones are counted together, by kind.
         keep_totals: also keep totals and samples of the whole run, for ``--summary`` and tests.
     """
 
@@ -69,6 +71,7 @@ class Tracer:
         *,
         ids: IdGenerator | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        max_names: int = MAX_NAMES,
         keep_totals: bool = False,
     ) -> None:
         self.ids = ids or IdGenerator()
@@ -76,6 +79,7 @@ class Tracer:
         self.now = clock.monotonic_ns
         self._wall = clock.wall_ns
         self.keep_totals = keep_totals
+        self.max_names = max_names
         self._longest = LONGEST_NS
         self._operator = operator or TracePolicy()
         self.period = 60
@@ -94,6 +98,21 @@ class Tracer:
         self._start_fresh()
         self.apply(TracePolicy())
         after_fork_in_child(self.reset_after_fork)
+
+    @classmethod
+    def from_settings(cls, settings: AgentSettings, *, keep_totals: bool = False) -> Tracer:
+        """The tracer that an operator configured."""
+        policy = TracePolicy(
+            period=settings.period,
+            max_samples=settings.max_samples,
+            max_errors=settings.max_errors,
+            timeout=settings.timeout,
+            max_tag_length=settings.max_tag_length,
+            excludes=settings.excludes,
+        )
+        tracer = cls(policy, max_names=settings.max_names, keep_totals=keep_totals)
+        tracer.enabled = settings.trace_enabled
+        return tracer
 
     def _start_fresh(self) -> None:
         self._lock = allocate_lock()
@@ -376,7 +395,7 @@ class Tracer:
 
     def _new_builder(self, name: str) -> SpanBuilder:
         builders = self._builders
-        if len(builders) >= MAX_NAMES:
+        if len(builders) >= self.max_names:
             name = shared_name(name)
             if name in builders:
                 return builders[name]

@@ -169,6 +169,14 @@ def test_reading_the_environment_imports_nothing_heavy():
         "print(sorted(set(sys.modules) - before))"
     )
     out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
-    ours = ("errors", "environment", "environment.settings", "environment.variable", "environment.platform_files")
+    ours = (
+        "errors",
+        "environment",
+        "environment.settings",
+        "environment.variable",
+        "environment.platform_files",
+        "environment.files",
+        "environment.dotenv",
+    )
     allowed = {"__future__", "stardust_auto", *(f"stardust_auto.{module}" for module in ours)}
     assert set(eval(out)) <= allowed
