@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stardust_auto.process.end import EXIT_BUDGET
 from stardust_auto.sdk.link import Link, in_thread, read_settings
+from stardust_auto.tracing.span import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from stardust_auto.session.session import Session
-    from stardust_auto.tracing.span import Span
     from stardust_auto.tracing.tracer import Tracer
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -107,10 +107,7 @@ class StardustTracer:
             name: name of the operation, such as ``"job:import"``.
             parent_id: id of the span above; default: the current span.
         """
-        span = self.tracer.new_span(name)
-        if parent_id:
-            span._parent_id = str(parent_id)
-        return span
+        return Span(name, self.tracer, parent_id) if parent_id else self.tracer.new_span(name)
 
     def trace(self, name: str) -> Callable[[F], F]:
         """Decorator: a span around each call of a function, coroutine function or generator."""

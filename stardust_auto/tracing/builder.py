@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from stardust_auto.process.clock import SYSTEM_CLOCK
 
 NS_PER_MS = 1_000_000
 #: Longer spans are discarded by the platform's own client (protocol.md §5.4, finish rule 1).
@@ -76,6 +79,13 @@ class SpanBuilder:
 
     Durations are summed in nanoseconds and shown in whole milliseconds, so a thousand calls of 0.4 ms cost 400 ms here and
     not 0, as they would if each were rounded before it is added.
+
+    Args:
+        name: name of the operation.
+        max_samples: how many spans :meth:`add_span` keeps as samples.
+        max_errors: how many failed ones.
+        start_time: Unix milliseconds; default: now.
+        excluded: the server does not want this operation.
     """
 
     __slots__ = (
@@ -84,7 +94,9 @@ class SpanBuilder:
         "error_samples",
         "errors",
         "excluded",
+        "max_errors",
         "max_ns",
+        "max_samples",
         "min_ns",
         "name",
         "samples",
@@ -93,11 +105,21 @@ class SpanBuilder:
         "value",
     )
 
-    def __init__(self, name: str, start_time: int, *, excluded: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_samples: int = 1,
+        max_errors: int = 10,
+        *,
+        start_time: int | None = None,
+        excluded: bool = False,
+    ) -> None:
         self.name = name
+        self.max_samples = max_samples
+        self.max_errors = max_errors
         #: Unix milliseconds: creation, and the moment it was taken for a report.
-        self.start_time = start_time
-        self.end_time = start_time
+        self.start_time = SYSTEM_CLOCK.wall_ns() // NS_PER_MS if start_time is None else start_time
+        self.end_time = self.start_time
         self.excluded = excluded
         self.total = 0
         self.errors = 0
@@ -130,6 +152,45 @@ class SpanBuilder:
         self.max_ns = max(self.max_ns, duration)
         self.min_ns = min(self.min_ns, duration)
         self.value += value
+
+    def add_span(self, span: Any) -> None:
+        """Count an ended span, as in the official Stardust SDK. Not for two threads at once.
+
+        Args:
+            span: an object with ``start_time`` and ``end_time`` (Unix milliseconds), ``error`` and the ids of a ``Span``.
+        """
+        error, value = str(span.error or ""), getattr(span, "value", 0)
+        value = value if isinstance(value, int) else 0
+        self.add(max(span.end_time - span.start_time, 0) * NS_PER_MS, value)
+        kept, most = self.samples, self.max_samples
+        if error:
+            self.errors += 1
+            kept, most = self.error_samples, self.max_errors
+        if len(kept) < most:
+            kept.append(
+                Sample(
+                    name=self.name,
+                    id=str(span.id),
+                    parent_id=str(span.parent_id),
+                    trace_id=str(span.trace_id),
+                    start_time=span.start_time,
+                    end_time=span.end_time,
+                    value=value,
+                    tag=str(span.tag),
+                    flag=1,
+                    error=error,
+                )
+            )
+        self.end_time = SYSTEM_CLOCK.wall_ns() // NS_PER_MS
+
+    def to_dict(self) -> dict[str, Any]:
+        """The builder as a report carries it (protocol.md §3.1)."""
+        from stardust_auto.wire.messages import write_builder, write_sample  # not needed to count
+
+        written = write_builder(self)
+        written["Samples"] = [write_sample(sample) for sample in self.samples]
+        written["ErrorSamples"] = [write_sample(sample) for sample in self.error_samples]
+        return written
 
     def added_to(self, total: OperationTotal | None) -> OperationTotal:
         """``total`` and this period together."""

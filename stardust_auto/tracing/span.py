@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stardust_auto.process import context
+from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.process.context import SUPPRESSED
 from stardust_auto.tracing.ids import span_hex, trace_hex
 
@@ -149,6 +150,7 @@ class Span:
         "_seen_error",
         "_span_id",
         "_start",
+        "_start_ms",
         "_token",
         "_trace",
         "_trace_id",
@@ -171,6 +173,8 @@ class Span:
     _span_id: int
     _parent_id: int | str
     _start: int
+    #: Filled in when somebody asks for it.
+    _start_ms: int
     _error: BaseException | str | None
     _seen_error: int
     _token: Token[Any] | None
@@ -178,6 +182,21 @@ class Span:
     flag: int
     tag: str
     value: int
+
+    def __init__(self, name: str, tracer: Any, parent_id: str = "") -> None:
+        """Begin a span by hand, as in the official Stardust SDK; ``tracer.new_span(name)`` does the same.
+
+        Args:
+            name: name of the operation.
+            tracer: a ``StardustTracer``, or the tracer behind it.
+            parent_id: id of the span above; default: the current span.
+        """
+        begun = tracer.new_span(name)
+        for attribute in Span.__slots__:
+            if hasattr(begun, attribute):
+                setattr(self, attribute, getattr(begun, attribute))
+        if parent_id:
+            self._parent_id = str(parent_id)
 
     @property
     def trace_id(self) -> str:
@@ -198,6 +217,41 @@ class Span:
     def parent_id(self) -> str:
         """Id of the span above, ``""`` at the root."""
         return span_hex(self._parent_id) if self._parent_id else ""
+
+    @property
+    def start_time(self) -> int:
+        """When the span began, in Unix milliseconds."""
+        try:
+            return self._start_ms
+        except AttributeError:
+            age = SYSTEM_CLOCK.monotonic_ns() - self._start
+            self._start_ms = (SYSTEM_CLOCK.wall_ns() - age) // 1_000_000
+            return self._start_ms
+
+    @property
+    def end_time(self) -> int:
+        """When the span ended, in Unix milliseconds; 0 while it runs."""
+        if self._tracer is not None:
+            return 0
+        return self.start_time + (max(self._ended - self._start, 0) + 500_000) // 1_000_000
+
+    @property
+    def error(self) -> str:
+        """Text of the error that the span failed with, ``""`` if it did not fail."""
+        return "" if self._error is None else _error_message(self._error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The span with the names of the wire (protocol.md §3.1); times in Unix milliseconds."""
+        return {
+            "Id": self.id,
+            "ParentId": self.parent_id,
+            "TraceId": self.trace_id,
+            "StartTime": self.start_time,
+            "EndTime": self.end_time,
+            "Value": self.value,
+            "Tag": self.tag,
+            "Error": self.error,
+        }
 
     @property
     def traceparent(self) -> str:
@@ -230,7 +284,8 @@ class Span:
                 tracer.record(self.name, self._start, self, None, (), self._error, self.value, self)
             else:  # begun before a fork: the parent process counts it
                 tracer.discard(self)
-            self._error = None  # its traceback leads to the frame that holds this span
+            if self._error is not None:  # the exception's traceback leads to the frame that holds this span
+                self._error = _error_message(self._error)
 
     def finish(self, error: BaseException | str | None = None) -> None:
         """The name of :meth:`end` in the official Stardust SDK."""
@@ -269,6 +324,13 @@ class Span:
         return f"Span({self.name!r}, trace_id={self.trace_id}, span_id={self.span_id})"
 
 
+def _error_message(error: BaseException | str) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the exception of a program may raise from its own __str__
+        return type(error).__name__
+
+
 def _constant(value: str | int) -> Any:
     """An attribute that always has ``value``, whatever is assigned to it."""
     return property(lambda _: value, lambda *_: None)
@@ -283,6 +345,8 @@ class _NoSpan(Span):
     value = flag = _constant(0)
     _trace_id = _span_id = _parent_id = ""  # type: ignore[assignment] # no digits: there is no trace
     _tracer = None
+    _start = _ended = _start_ms = 0
+    _error = None
 
     @property
     def traceparent(self) -> str:
@@ -311,7 +375,7 @@ class _NoSpan(Span):
         return "Span(none)"
 
 
-_NO_SPAN = _NoSpan()
+_NO_SPAN: _NoSpan = object.__new__(_NoSpan)
 
 
 def current_span() -> Span:

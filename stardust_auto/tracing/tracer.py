@@ -53,6 +53,8 @@ _MAX_EXTRA_SAMPLES = 1000
 #: Samples of slow or flagged calls of one name, as a multiple of the limit for its first calls.
 _MORE = 10
 _CURRENT: Any = object()
+#: Makes a span without its constructor, which is for spans made by hand.
+_new: Any = object.__new__
 
 
 class Tracer:
@@ -155,7 +157,7 @@ class Tracer:
             parent = current_span.get()
         bits = self.ids.bits
         # Budget: filled in here and not by an __init__, which would cost every request 0.3 us more (CPython 3.11, 2026-11).
-        span = kind()
+        span = _new(kind)
         span._span_id = bits(64) or 1
         if parent is None or parent is SUPPRESSED or (parent._tracer is None and has_expired(parent, self.now())):
             flag = 0
@@ -400,7 +402,9 @@ class Tracer:
             if name in builders:
                 return builders[name]
         excluded = name.lower().endswith(("/trace/report", "/trace/reportraw")) or self._excluded(name)
-        builder = builders[name] = SpanBuilder(name, self._wall() // NS_PER_MS, excluded=excluded)
+        builder = builders[name] = SpanBuilder(
+            name, self.max_samples, self.max_errors, start_time=self._wall() // NS_PER_MS, excluded=excluded
+        )
         return builder
 
     def expect_first_record(self) -> None:

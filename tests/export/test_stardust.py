@@ -31,7 +31,7 @@ def now_ms() -> int:
 
 
 def builder(name: str = "op", total: int = 1, **values: Any) -> SpanBuilder:
-    made = SpanBuilder(name, values.pop("start_time", now_ms()))
+    made = SpanBuilder(name, start_time=values.pop("start_time", now_ms()))
     made.total = total
     for field, value in values.items():
         setattr(made, field, value)

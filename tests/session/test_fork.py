@@ -38,7 +38,7 @@ def end():
     session.stop(1.0)
 
 def count(name, total):
-    builder = SpanBuilder(name, int(time.time() * 1000))
+    builder = SpanBuilder(name)
     builder.total = total
     ready.append(builder)
 

@@ -12,7 +12,7 @@ import pytest
 import stardust_auto
 from stardust_auto.process.context import SUPPRESSED
 from stardust_auto.process.context import current_span as context_variable
-from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.tracing.builder import SpanBuilder, TracePolicy
 from stardust_auto.tracing.ids import IdGenerator
 from stardust_auto.tracing.span import LINGER_NS, Span, SpanContext, current_span, handoff_context
 from stardust_auto.tracing.tracer import Tracer
@@ -268,3 +268,66 @@ def test_outside_of_a_span_the_current_span_takes_everything_and_keeps_nothing(t
         assert tracer.take() == []
     finally:
         context_variable.reset(token)
+
+
+def test_a_span_made_by_hand_is_counted_and_is_the_parent_of_what_runs_in_it() -> None:
+    tracer = Tracer()
+    with Span("outer", tracer) as outer, tracer.new_span("inner") as inner:
+        assert inner.parent_id == outer.id
+        assert inner.trace_id == outer.trace_id
+        assert (outer.end_time, outer.ended) == (0, False)
+    found = {builder.name: builder.samples[0] for builder in tracer.take()}
+    assert found["outer"].id == outer.id
+    assert found["inner"].parent_id == outer.id
+    assert abs(found["outer"].start_time - outer.start_time) <= 50
+    assert outer.start_time <= outer.end_time
+    assert Span("below", tracer, "00f067aa0ba902b7").parent_id == "00f067aa0ba902b7"
+
+
+def test_a_span_as_a_dict_has_the_names_of_the_wire() -> None:
+    span = Span("job", Tracer())
+    span.tag, span.value = "batch 7", 40
+    span.finish(ValueError())
+    written = span.to_dict()
+    assert written["EndTime"] >= written["StartTime"] > 1_700_000_000_000
+    assert {**written, "StartTime": 0, "EndTime": 0} == {
+        "Id": span.id,
+        "ParentId": "",
+        "TraceId": span.trace_id,
+        "StartTime": 0,
+        "EndTime": 0,
+        "Value": 40,
+        "Tag": "batch 7",
+        "Error": "ValueError",
+    }
+
+
+def test_an_ended_span_tells_its_error_without_holding_the_exception() -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    for error, text in ((KeyError("x"), "'x'"), ("noted", "noted"), (Hostile(), "Hostile")):
+        span = Span("job", Tracer())
+        span.end(error)
+        assert span.error == text
+        assert isinstance(span._error, str)
+    assert current_span().error == ""
+    assert current_span().to_dict()["StartTime"] == 0
+
+
+def test_a_builder_by_hand_keeps_as_many_samples_as_it_was_told() -> None:
+    tracer = Tracer()
+    builder = SpanBuilder("job", 1, 2)
+    for number in range(5):
+        with Span("job", tracer) as span:
+            span.value = number
+        builder.add_span(span)
+    for _ in range(3):
+        span = Span("job", tracer)
+        span.finish("broken")
+        builder.add_span(span)
+    written = builder.to_dict()
+    assert (written["Name"], written["Total"], written["Errors"], written["Value"]) == ("job", 8, 3, 10)
+    assert (len(written["Samples"]), len(written["ErrorSamples"])) == (1, 2)
+    assert written["ErrorSamples"][0]["Error"] == "broken"

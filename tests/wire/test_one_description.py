@@ -127,7 +127,7 @@ def test_binding_takes_any_case_unknown_members_and_numbers_as_strings() -> None
 
 
 def test_the_tracers_own_records_have_the_attributes_of_the_table() -> None:
-    own = builder.SpanBuilder("a", 1)
+    own = builder.SpanBuilder("a")
     for field in fields(Builder):
         assert hasattr(own, field.name), field.name
     assert {field.name for field in fields(Sample)} <= {field.name for field in fields(builder.Sample)}
