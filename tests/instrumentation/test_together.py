@@ -12,7 +12,7 @@ from wsgiref.validate import validator
 import pytest
 
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.instrumentation.wsgi.entry import under_spans
+from stardust_auto.instrumentation.wsgi.application import under_spans
 
 PRELUDE = """
 import atexit, json, sys

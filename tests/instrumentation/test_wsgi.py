@@ -17,9 +17,9 @@ from wsgiref.validate import validator
 import pytest
 import requests
 
+from stardust_auto.instrumentation.kit.inbound import KEY, open_request
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.instrumentation.wsgi.entry import traced_application
-from stardust_auto.instrumentation.wsgi.span import KEY
+from stardust_auto.instrumentation.wsgi.application import WsgiSpan, header_of, traced_application
 from stardust_auto.process.context import current_span, suppressed
 
 OK = (("Content-Type", "text/plain"),)
@@ -230,6 +230,18 @@ def test_file_wrapper_keeps_type_and_identity(trace, tmp_path):
     assert trace.names == ["/big", "/big"]
 
 
+def test_a_file_that_the_server_sends_has_the_bytes_that_were_announced(trace, tmp_path):
+    file = tmp_path / "big.bin"
+    file.write_bytes(b"data")
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", "4")])
+        return FileWrapper(file.open("rb"))
+
+    served(app, "/big", **{"wsgi.file_wrapper": FileWrapper})
+    assert trace.named("/big").value == 4
+
+
 @pytest.mark.case("W11")
 def test_empty_pieces(same):
     def late(environ, start_response):
@@ -370,6 +382,7 @@ def test_input_is_the_servers(trace):
         {"CONTENT_LENGTH": "many"},
         {"CONTENT_LENGTH": ""},
         {"CONTENT_LENGTH": "-1"},
+        {"CONTENT_LENGTH": "\xb2"},  # a digit for str.isdigit, and none for int
         {"PATH_INFO": None},
         {"PATH_INFO": ""},
         {"SCRIPT_NAME": None},
@@ -764,6 +777,36 @@ def test_bottle_falcon_pyramid(trace):
     assert trace.names == ["/bottle/<number>", "/falcon/{number}", "/pyramid/{number}"]
 
 
+def test_exceptions_that_bottle_and_falcon_answer_are_recorded_as_they_are(same):
+    import bottle
+    import falcon
+
+    def boom(*_):
+        raise ZeroDivisionError("boom")
+
+    def probe():
+        shop = bottle.Bottle()
+        shop.get("/boom")(boom)
+        shop.get("/gone")(lambda: bottle.abort(410, "gone"))
+
+        class Item:
+            on_get = boom
+
+        api = falcon.App()
+        api.add_route("/bang", Item())
+        found = []
+        for app, path in ((shop, "/boom"), (shop, "/gone"), (api, "/bang")):
+            body = app(environ(path, **{"wsgi.errors": io.StringIO()}), lambda status, *_: found.append(status))
+            getattr(body, "close", lambda: None)()
+        return found
+
+    trace = same(probe)
+    errors = {span.name: span.error.split("\r\n") for span in trace.spans if not span.name.startswith("ex:")}
+    assert errors["/boom"][0] == errors["/bang"][0] == "ZeroDivisionError: boom"
+    assert any("test_wsgi.py" in line for line in errors["/boom"])
+    assert errors["/gone"] == ["Http Error 410 Gone"]
+
+
 @pytest.mark.case("W33")
 def test_kinds_of_applications(trace):
     class Instance:
@@ -790,6 +833,83 @@ def test_static_files_and_websockets(trace):
     assert trace.names == []
     served(simple, "/chat", HTTP_UPGRADE="h2c")
     assert trace.names == ["/chat"]
+
+
+def test_a_page_is_traced_where_a_framework_has_a_route_for_it(trace):
+    served(simple, "/about.html")
+    assert trace.names == []  # a file, for all that is known
+    app = flask_app()
+    app.get("/pages/<name>.html")(lambda name: name)
+    for _ in range(2):
+        served(app, "/pages/about.html")
+        served(app, "/nowhere.html")
+    assert trace.names == ["/pages/<name>.html"] * 2
+
+
+def test_no_request_gets_the_name_of_another_route(trace):
+    app = flask_app()
+    app.get("/items")(lambda: "all")
+
+    def guarded(environ, start_response):
+        if environ.get("HTTP_X_REFUSED"):
+            start_response("403 Forbidden", [])
+            return [b""]
+        return app(environ, start_response)
+
+    served(guarded, "/items/5")
+    served(guarded, "/items", HTTP_X_REFUSED="1")
+    assert trace.names == ["/items/<int:number>", "/items"]
+
+
+AGREEING = [
+    {},
+    {"path": "/"},
+    {"path": "/site.css"},
+    {"path": "/page.html"},
+    {"path": "/x/7/y", "SCRIPT_NAME": "/app"},
+    {"HTTP_UPGRADE": "websocket"},
+    {"HTTP_UPGRADE": "h2c"},
+    {"HTTP_TRACEPARENT": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    {"HTTP_TRACEPARENT": "rubbish"},
+    {"HTTP_REQUEST_ID": "|4bf92f3577b34da6.1_2."},
+    {"HTTP_EAGLEEYE_TRACEID": "0af7651916cd43dd-1"},
+    {"HTTP_TRACEID": "abc123"},
+    {KEY: object()},
+]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "304 Not Modified", "400 Bad", "404 Not Found", "500 Oops", "odd", None])
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_fast_way_and_the_plain_way_agree(traced_block, status, inside):
+    """``responder`` has the steps of ``open_request`` and of ``end`` in one piece."""
+
+    def app(environ, start_response):
+        start_response(status, [])
+        return [b""]
+
+    def fast(tracer, environ):
+        wrapped(app)(environ, lambda *args: None)
+
+    def plain(tracer, environ):
+        path = (environ.get("SCRIPT_NAME") or "") + (environ.get("PATH_INFO") or "/")
+        span = open_request(tracer, WsgiSpan, path, environ, current_span.get(), header_of(environ))
+        if span is not None:
+            span.status = status
+            span.end()
+
+    def seen(way):
+        with traced_block() as trace, trace.tracer.new_span("job") if inside else contextlib.nullcontext():
+            for one in AGREEING:
+                made = environ(**{"path": "/a/b", **one})
+                way(trace.tracer, made)
+                assert (KEY in made) == (KEY in one)
+        known = {span.id: span.name for span in trace.spans}
+        return [
+            (span.name, span.tag, span.error, span.flag, known.get(span.parent_id, span.parent_id), len(span.trace_id))
+            for span in trace.spans
+        ]
+
+    assert seen(fast) == seen(plain)
 
 
 @pytest.mark.case("W36")

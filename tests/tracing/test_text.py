@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stardust_auto.instrumentation.kit.database import DbCall, SqlNames
+from stardust_auto.instrumentation.kit.inbound import InboundRequest
 from stardust_auto.instrumentation.kit.outbound import HttpCall
 from stardust_auto.instrumentation.redis.commands import CommandNames, RedisCall
-from stardust_auto.instrumentation.wsgi.span import WsgiRequest
 from stardust_auto.tracing.naming import NAMES_PER_HOST, HttpNames, PathNames
 from stardust_auto.tracing.propagation import PropagationRule, extract, format_traceparent
 from stardust_auto.tracing.redaction import error_text, redact_sql, redact_text, redact_url
@@ -283,4 +283,4 @@ def test_records_tell_what_happened_without_values():
     assert DbCall("select 'x'", many=True).tag() == "executemany: select ?"
     assert RedisCall("h:6379/0", ("GET",)).tag() == "h:6379/0 GET"
     assert RedisCall("h:6379/0", ("SET", "GET", "SET"), 1).tag() == "h:6379/0 3 commands: SET x2, GET\r\nfailed: 1"
-    assert WsgiRequest("10.0.0.9", "GET", "/a", "k=v", "200 OK").tag() == "10.0.0.9 GET /a?k=?\r\nstatus: 200 OK"
+    assert InboundRequest("10.0.0.9", "GET", "/a", "k=v", "200 OK").tag() == "10.0.0.9 GET /a?k=?\r\nstatus: 200 OK"

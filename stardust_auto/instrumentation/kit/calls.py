@@ -246,9 +246,9 @@ def spanned(patches: Patches, begin: Begin, end: End) -> Wrap:
     def fail_span(span: Span, error: BaseException) -> None:
         if is_cancellation(error):
             span.append_tag("cancelled")
-            span.finish()
+            span.end()
         else:
-            span.finish(error)
+            span.end(error)
 
     def close_span(span: Span, result: Any) -> None:
         failure: Any = None
@@ -257,7 +257,7 @@ def spanned(patches: Patches, begin: Begin, end: End) -> Wrap:
         except Exception as fault:  # noqa: BLE001 - the integration's own code, or a result of somebody's own class; counted
             patches.fault(fault)
         if failure is not OPEN:
-            span.finish(failure)
+            span.end(failure)
 
     def make(plain: Any) -> Any:
         if inspect.iscoroutinefunction(plain):

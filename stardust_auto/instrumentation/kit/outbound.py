@@ -168,7 +168,7 @@ class OpenBodies:
     def _end(self, key: int, error: BaseException | None = None) -> None:
         span, _, failure = self._open.pop(key, (None, None, None))
         if span is not None:
-            span.finish(error if error is not None else failure)
+            span.end(error if error is not None else failure)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -6,9 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.contract import Integration
-from stardust_auto.instrumentation.wsgi import routes as wsgi_routes
-from stardust_auto.instrumentation.wsgi.entry import traced_application, under_spans
-from stardust_auto.instrumentation.wsgi.span import responder
+from stardust_auto.instrumentation.wsgi import routes
+from stardust_auto.instrumentation.wsgi.application import responder, traced_application, under_spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +28,34 @@ _FRAMEWORKS: dict[str, tuple[str, tuple[tuple[str, str, str, Any], ...]]] = {
     "flask.app": (
         "Flask",
         (
-            ("flask.app", "Flask", "handle_exception", wsgi_routes.flask),
-            ("werkzeug.wrappers.response", "Response", "__call__", wsgi_routes.werkzeug),
+            ("flask.app", "Flask", "handle_exception", routes.flask),
+            ("werkzeug.wrappers.response", "Response", "__call__", routes.werkzeug),
         ),
     ),
     "django.core.handlers.wsgi": (
         "WSGIHandler",
         (
-            ("django.core.handlers.base", "BaseHandler", "resolve_request", wsgi_routes.after(wsgi_routes.django)),
-            ("django.core.handlers.exception", "", "handle_uncaught_exception", wsgi_routes.failed(2)),
+            ("django.core.handlers.base", "BaseHandler", "resolve_request", routes.after(routes.django)),
+            ("django.core.handlers.exception", "", "handle_uncaught_exception", routes.failed(2)),
         ),
     ),
-    "bottle": ("Bottle", (("bottle", "Router", "match", wsgi_routes.after(wsgi_routes.bottle)),)),
-    "falcon.app": ("App", (("falcon.app", "App", "_get_responder", wsgi_routes.after(wsgi_routes.falcon)),)),
+    "bottle": (
+        "Bottle",
+        (
+            ("bottle", "Router", "match", routes.after(routes.bottle)),
+            ("bottle", "HTTPError", "__init__", routes.failed(3, unless=routes.is_bottle_answer)),
+        ),
+    ),
+    "falcon.app": (
+        "App",
+        (
+            ("falcon.app", "App", "_get_responder", routes.after(routes.falcon)),
+            ("falcon.app", "App", "_python_error_handler", routes.failed(3)),
+        ),
+    ),
     "pyramid.router": (
         "Router",
-        (("pyramid.router", "Router", "handle_request", wsgi_routes.after(wsgi_routes.pyramid)),),
+        (("pyramid.router", "Router", "handle_request", routes.after(routes.pyramid)),),
     ),
 }
 

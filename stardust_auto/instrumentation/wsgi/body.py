@@ -9,7 +9,7 @@ from stardust_auto.process.context import current_span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stardust_auto.instrumentation.wsgi.span import RequestSpan
+    from stardust_auto.instrumentation.wsgi.application import WsgiSpan
 
 _enter: Any = current_span.set
 _leave: Any = current_span.reset
@@ -22,7 +22,7 @@ class Body:
 
     _body: Any
     _next: Callable[[], Any] | None
-    _span: RequestSpan
+    _span: WsgiSpan
 
     def __iter__(self) -> Body:
         self._next = None
@@ -85,7 +85,7 @@ class SizedBody(Body):
 _kinds: dict[type, Any] = {}
 
 
-def follow(body: Any, span: RequestSpan, file_wrapper: Any) -> Any:
+def follow(body: Any, span: WsgiSpan, file_wrapper: Any) -> Any:
     """Something that ends the span when the body is used up or closed; a body that needs no following comes back untouched."""
     cls = type(body)
     kind = _kinds.get(cls, ...)
@@ -94,6 +94,8 @@ def follow(body: Any, span: RequestSpan, file_wrapper: Any) -> Any:
         if len(_kinds) < 256:
             _kinds[cls] = kind
     if kind is None:
+        if hasattr(body, "read") or hasattr(body, "filelike"):
+            span.count_file()
         span.end()
         return body
     followed = object.__new__(kind)

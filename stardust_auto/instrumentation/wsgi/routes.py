@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.instrumentation.wsgi.names import ROUTE_NAMES
-from stardust_auto.instrumentation.wsgi.span import KEY, RequestSpan
+from stardust_auto.instrumentation.kit.inbound import KEY, ROUTE_NAMES
+from stardust_auto.instrumentation.wsgi.application import WsgiSpan
 from stardust_auto.process.context import current_span
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def flask(patches: Patches, plain: Any) -> Any:
     @functools.wraps(plain)
     def handle_exception(self: Any, e: Any) -> Any:
         span = _current()
-        if type(span) is RequestSpan and isinstance(e, BaseException):
+        if type(span) is WsgiSpan and isinstance(e, BaseException):
             span.set_error(e)
             try:
-                request = span.environ.get("werkzeug.request")
+                request = span.scope.get("werkzeug.request")
                 rule = getattr(request, "url_rule", None)
                 if rule is not None:
                     span.rename(rule.rule)
@@ -115,14 +115,16 @@ def flask(patches: Patches, plain: Any) -> Any:
     return handle_exception
 
 
-def failed(position: int) -> Callable[[Patches, Any], Any]:
+def failed(
+    position: int, unless: Callable[[tuple[Any, ...]], bool] = lambda _args: False
+) -> Callable[[Patches, Any], Any]:
     """A wrapper of what a framework does with an exception that nobody handled; it is the argument at ``position``."""
 
     def make(_patches: Patches, plain: Any) -> Any:
         @functools.wraps(plain)
         def handle(*args: Any, **kwargs: Any) -> Any:
             span = _current()
-            if type(span) is RequestSpan and len(args) > position:
+            if type(span) is WsgiSpan and len(args) > position and not unless(args):
                 error = args[position]
                 error = error[1] if isinstance(error, tuple) and len(error) > 1 else error
                 if isinstance(error, BaseException):
@@ -132,3 +134,8 @@ def failed(position: int) -> Callable[[Patches, Any], Any]:
         return handle
 
     return make
+
+
+def is_bottle_answer(args: tuple[Any, ...]) -> bool:
+    """Whether ``HTTPError(self, status, ...)`` is an answer that the program chose: Bottle itself makes one for status 500."""
+    return bool(args[1] != 500)
