@@ -9,14 +9,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from stardust_auto.config.live.callbacks import Subscription
     from stardust_auto.config.live.handle import Live
     from stardust_auto.config.live.middleware import (
         StardustConfigMiddleware,
         StardustConfigWSGIMiddleware,
         django_middleware,
     )
-    from stardust_auto.config.live.status import ConfigStatus
-    from stardust_auto.config.live.subscriptions import Subscription
+    from stardust_auto.config.live.state import ConfigStatus
     from stardust_auto.config.remote.client import ConfigClient
     from stardust_auto.config.remote.memory import MemoryClient
     from stardust_auto.config.remote.provider import SnapshotProvider
@@ -65,7 +65,7 @@ __all__ = [
 _HOMES = {
     "ConfigClient": "stardust_auto.config.remote.client",
     "ConfigError": "stardust_auto.errors",
-    "ConfigStatus": "stardust_auto.config.live.status",
+    "ConfigStatus": "stardust_auto.config.live.state",
     "ConfigUnavailableError": "stardust_auto.errors",
     "Contribution": "stardust_auto.config.typed.explain",
     "CsvList": "stardust_auto.config.typed.markers",
@@ -86,7 +86,7 @@ _HOMES = {
     "StardustSettings": "stardust_auto.config.typed.settings",
     "StardustSource": "stardust_auto.config.typed.source",
     "Static": "stardust_auto.config.typed.markers",
-    "Subscription": "stardust_auto.config.live.subscriptions",
+    "Subscription": "stardust_auto.config.live.callbacks",
     "django_middleware": "stardust_auto.config.live.middleware",
     "stardust_source": "stardust_auto.config.typed.source",
 }

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.config.typed.diff import changed_paths
-from stardust_auto.config.typed.explain import Explanation, explain, show
-from stardust_auto.config.typed.overrides import nearest
-from stardust_auto.config.typed.schema import FieldNode, tree_of
+from stardust_auto.config.typed.builder import Reading
+from stardust_auto.config.typed.explain import Explanation, explain, show_at
+from stardust_auto.config.typed.fields import FieldNode, tree_of
+from stardust_auto.config.typed.values import ABSENT, changed_paths, get
 from stardust_auto.ctl.errors import UsageError
 from stardust_auto.privacy import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from stardust_auto.config.typed.builder import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,55 +53,45 @@ class LeafRow:
         return row
 
 
-def leaf_rows(built: Built[Any], paths: Sequence[str] | None = None) -> list[LeafRow]:
+def leaf_rows(reading: Reading[Any], paths: Sequence[str] | None = None) -> list[LeafRow]:
     """Rows for ``paths`` (dotted; models allowed), or for every value that the class has.
 
     Raises:
         UsageError: there is no such setting; the text names the nearest one.
     """
-    tree = tree_of(type(built.settings))
-    if paths is None:
-        wanted = [(node, list(node.path)) for node in tree.leaves()]
-    else:
-        wanted = [(_find(tree, path), path.split(".")) for path in paths]
-    return [LeafRow(explain(built, node, path, built.settings, waiting=False)) for node, path in wanted]
+    wanted = paths if paths is not None else [node.dotted for node in tree_of(reading.layers.settings_cls).leaves()]
+    return [LeafRow(_explained(reading, path)) for path in wanted]
 
 
-def changed_leaves(old: Built[Any], new: Built[Any]) -> dict[str, tuple[str | None, str | None]]:
-    """Settings whose value differs, old and new; a secret shows that it changed, not what it is."""
-    tree = tree_of(type(new.settings))
+def _explained(reading: Reading[Any], path: str) -> Explanation:
+    try:
+        return explain(reading.layers, path, reading.settings)
+    except KeyError as error:
+        raise UsageError(str(error.args[0]).replace("no settings field", "there is no setting", 1)) from None
+
+
+def changed_leaves(old: Reading[Any], new: Reading[Any]) -> dict[str, tuple[str | None, str | None]]:
+    """Settings whose value differs, old and new; a secret shows that it changed, not what it is.
+
+    Where the class refuses one of the two, what the sources give is compared.
+    """
+    tree = tree_of(new.layers.settings_cls)
     found: dict[str, tuple[str | None, str | None]] = {}
-    for path in changed_paths(old.settings, new.settings):
-        node = tree.find(path)
-        found[".".join(path)] = (_shown(node, old.settings, path), _shown(node, new.settings, path))
+    if old.settings is not None and new.settings is not None:
+        for path in changed_paths(old.settings, new.settings):
+            node = tree.find(path)
+            found[".".join(path)] = (_shown(node, old.settings, path), _shown(node, new.settings, path))
+        return found
+    before: Reading[Any] = Reading(old.layers)
+    after: Reading[Any] = Reading(new.layers)
+    for node in tree.leaves():
+        if get(old.layers.merged, node.path) != get(new.layers.merged, node.path):
+            found[node.dotted] = (_explained(before, node.dotted).value, _explained(after, node.dotted).value)
     return found
 
 
-def static_changes(old: Built[Any], new: Built[Any]) -> list[str]:
-    """Settings whose value differs and that need a restart."""
-    tree = tree_of(type(new.settings))
-    found = set()
-    for path in changed_paths(old.settings, new.settings):
-        node = tree.find(path)
-        if node is not None:
-            found |= {above.dotted for above in (node, *node.ancestors()) if above.static}
-    return sorted(found)
-
-
-def _find(tree: FieldNode, path: str) -> FieldNode:
-    node = tree.find(path.split("."))
-    if node is None or not path:
-        raise UsageError(f"there is no setting {path!r}{nearest(tree, path)}")
-    return node
-
-
 def _shown(node: FieldNode | None, settings: object, path: Sequence[str]) -> str | None:
-    value = settings
-    for name in path:
-        if isinstance(value, dict):
-            if name not in value:
-                return None
-            value = value[name]
-        else:
-            value = getattr(value, name, None)
-    return MASK if node is None else show(node, value)
+    value = get(settings, path)
+    if value is ABSENT:
+        return None
+    return MASK if node is None else show_at(node, path, value)

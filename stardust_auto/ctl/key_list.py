@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticUndefined
 
-from stardust_auto.config.typed.problems import remote_key
-from stardust_auto.config.typed.schema import FieldNode, tree_of
+from stardust_auto.config.typed.fields import FieldNode, remote_key, tree_of
 from stardust_auto.privacy import MASK
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 from stardust_auto.config.remote.keys import DELIMITER, normalise
-from stardust_auto.config.typed.schema import FieldNode, tree_of, unknown_keys
+from stardust_auto.config.typed.fields import FieldNode, tree_of, unknown_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stardust_auto.config.remote.snapshot import RawSnapshot
-    from stardust_auto.config.typed.source import StardustSource
+    from stardust_auto.config.typed.layers import Layers
 
 #: Top-level fields and remote keys are told apart by levels, so one underscore cannot be both letter and separator.
 _SINGLE = "_"
@@ -45,9 +45,9 @@ def warnings(settings: type[BaseSettings], raw: RawSnapshot) -> Iterator[str]:
         yield f'keys "{collision.winner}" and "{collision.loser}" of the center mean the same field; "{collision.winner}" is used'
 
 
-def ignored(source: StardustSource) -> Iterator[str]:
+def ignored(layers: Layers) -> Iterator[str]:
     """Fields marked ``Local`` that the center has a value for."""
-    for path in source.ignored:
+    for path in layers.ignored:
         yield f"{path}: is marked Local, so the value in the center is not used"
 
 

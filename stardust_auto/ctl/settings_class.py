@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_settings import BaseSettings
 
 from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
-from stardust_auto.config.typed.builder import Built, build
+from stardust_auto.config.typed.builder import Built, Reading, build, examine
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.target import Target, find_app_target, read_environment
 from stardust_auto.environment.variable import parse_servers
@@ -54,6 +54,15 @@ class Program:
         # The program's command line is not ours: a class that reads arguments would take stardustctl's.
         with _no_arguments():
             return build(self.settings, raw)
+
+    def read(self, raw: RawSnapshot) -> Reading[BaseSettings]:
+        """What the program's sources give with ``raw``, valid or not.
+
+        Raises:
+            CtlError: the class cannot be built at all.
+        """
+        with _no_arguments():
+            return examine(self.settings, raw)
 
 
 def find_program(spec: str, server: str | None, app: str | None, scope: str | None) -> Program:

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 import typer
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.typed.builder import Built
+from stardust_auto.config.live.state import static_changes
+from stardust_auto.config.typed.builder import Built, Reading
 from stardust_auto.ctl import lint, options
 from stardust_auto.ctl.center import Configuration, open_admin_center, open_center
 from stardust_auto.ctl.config_commands import Reveal, compare, diff_versions, show_configuration, transition
-from stardust_auto.ctl.effective import changed_leaves, leaf_rows, static_changes
+from stardust_auto.ctl.effective import changed_leaves, leaf_rows
 from stardust_auto.ctl.errors import CtlError, UsageError
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
 from stardust_auto.ctl.output import complain, count, emit_json, say, show_table
@@ -43,7 +44,7 @@ def show(
         return
     program = find_program(settings, server, app, scope)
     configuration = open_center(program.target).read()
-    rows = leaf_rows(program.build(program.raw(configuration, staged=staged)))
+    rows = leaf_rows(_read(program, configuration, staged=staged))
     if json_output:
         emit_json(
             {
@@ -112,7 +113,7 @@ def examine(program: Program, configuration: Configuration, *, staged: bool) -> 
     except InvalidSettingsError as exc:
         found += [" ".join(str(problem).split()) for problem in exc.problems]
     else:
-        hints += lint.ignored(built.source)
+        hints += lint.ignored(built.layers)
         if staged:
             hints += _restarts(program, configuration, built)
     return found, hints
@@ -124,7 +125,7 @@ def _restarts(program: Program, configuration: Configuration, built: Built[BaseS
         before = program.build(program.raw(configuration))
     except InvalidSettingsError:
         return []
-    return [f"{path}: takes effect after a restart" for path in static_changes(before, built)]
+    return [f"{node.dotted}: takes effect after a restart" for node in static_changes(before, built)]
 
 
 def publish(
@@ -165,7 +166,7 @@ def explain(
     """Say for each setting which source won, with which value, and what it hides."""
     program = find_program(settings, server, app, scope)
     configuration = open_center(program.target).read()
-    rows = leaf_rows(program.build(program.raw(configuration, staged=staged)), paths or None)
+    rows = leaf_rows(_read(program, configuration, staged=staged), paths or None)
     if json_output:
         emit_json([row.as_json(sources=True) for row in rows])
         return
@@ -270,9 +271,17 @@ def headline(program: Program, configuration: Configuration, *, staged: bool) ->
 
 def _diff_program(program: Program, pair: list[str] | None) -> Differences:
     old, new = _two_configurations(program.target, pair)
-    before = program.build(program.raw(old))
+    before = program.read(program.raw(old))
     after_program = with_scope(program, pair[1]) if pair else program
-    return changed_leaves(before, after_program.build(after_program.raw(new, staged=pair is None)))
+    return changed_leaves(before, after_program.read(after_program.raw(new, staged=pair is None)))
+
+
+def _read(program: Program, configuration: Configuration, *, staged: bool) -> Reading[BaseSettings]:
+    """What the program's sources give; a refusal is told, and what they give is shown all the same."""
+    reading = program.read(program.raw(configuration, staged=staged))
+    if reading.error is not None:
+        complain(f"{program.settings.__name__} refuses these values: {reading.error.one_line()}")
+    return reading
 
 
 def _two_configurations(target: Target, pair: list[str] | None) -> tuple[Configuration, Configuration]:

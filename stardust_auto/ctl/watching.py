@@ -10,7 +10,6 @@ from stardust_auto.ctl.config_commands import compare, transition
 from stardust_auto.ctl.effective import changed_leaves
 from stardust_auto.ctl.errors import UnreachableError
 from stardust_auto.ctl.output import complain, console, emit_json_line, plain, say
-from stardust_auto.errors import InvalidSettingsError
 from stardust_auto.privacy import mask_value
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings
 
-    from stardust_auto.config.typed.builder import Built
+    from stardust_auto.config.typed.builder import Reading
     from stardust_auto.ctl.settings_class import Program
     from stardust_auto.ctl.target import Target
 
@@ -47,17 +46,16 @@ def watch_keys(target: Target, interval: float, changes: int | None, *, reveal: 
 
 def watch_program(program: Program, interval: float, changes: int | None, *, json_output: bool) -> None:
     """Tell of each publication whether the settings class accepts it, and which settings it changes."""
-    last: Built[BaseSettings] | None = None
+    last: Reading[BaseSettings] | None = None
     for seen, configuration in enumerate(_publications(program.target, interval)):
-        try:
-            built = program.build(program.raw(configuration))
-        except InvalidSettingsError as exc:
-            _tell(configuration, "refused", exc.one_line(), {}, json_output=json_output)
+        reading = program.read(program.raw(configuration))
+        if reading.error is not None:
+            _tell(configuration, "refused", reading.error.one_line(), {}, json_output=json_output)
         else:
             word = "watching" if seen == 0 else "accepted"
-            found = changed_leaves(last, built) if last is not None else {}
+            found = changed_leaves(last, reading) if last is not None else {}
             _tell(configuration, word, "", found, json_output=json_output)
-            last = built
+            last = reading
         if changes is not None and seen >= changes:
             return
 

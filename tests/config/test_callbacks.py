@@ -221,7 +221,7 @@ def test_bound_methods_are_held_weakly() -> None:
     assert listener.seen == [(1, 2)]
     del listener
     gc.collect()
-    assert handle._subscriptions._entries == ()
+    assert handle._loader.callbacks.entries == ()
 
 
 @pytest.mark.case("C59")

@@ -339,14 +339,14 @@ def test_the_worker_id_is_metadata(center: ScriptedCenter) -> None:
     assert client.get_all() == {"a": "1", "PluginServer": "x"}
     assert handle.current.a == "1"
     assert handle.status.unknown_keys == ()
-    built = handle._holder.built
+    built = handle._loader.state.accepted
     center.values = {**center.values, "NewLife.WorkerId": "8"}
     center.version = 2
     client.run()
     assert client.worker_id == "8"
     assert built is not None
-    assert handle._holder.built is not None
-    assert handle._holder.built.settings is built.settings  # nothing was built
+    assert handle._loader.state.accepted is not None
+    assert handle._loader.state.accepted.settings is built.settings  # nothing was built
 
 
 @pytest.mark.case("C39")

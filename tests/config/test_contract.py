@@ -31,11 +31,12 @@ from stardust_auto import live
 from stardust_auto.config import MemoryClient, StardustSettings
 from stardust_auto.config.typed import builder as build
 from stardust_auto.config.typed import settings, source
-from stardust_auto.config.typed.source import StardustSource
 
 #: Every private name of pydantic-settings in our code; each has a test below.
 PRIVATE = {
     "_build_sources",
+    "_settings_build_values",
+    "_settings_init_sources",
     "_cli_settings_source",
     "_extract_field_info",
     "_load_env_vars",
@@ -133,12 +134,12 @@ def test_the_data_of_the_sources_is_complete_after_the_build_and_names_ours() ->
     class Shop(StardustSettings):
         a: str = ""
 
-    handle = live(Shop, client=MemoryClient({"a": "r"}, app_id="shop", scope="prod"), a="init")
+    handle = live(Shop, client=MemoryClient({"a": "r"}, app_id="shop", scope="prod"), init={"a": "init"})
     handle.start()
-    built = handle._holder.built
+    built = handle._loader.state.accepted
     assert built is not None
-    assert isinstance(built.source, StardustSource)
-    assert list(built.layers) == [
+    assert built.layers.stardust == "stardust:shop:prod"
+    assert list(built.layers.data) == [
         "InitSettingsSource",
         "EnvSettingsSource",
         "DotEnvSettingsSource",

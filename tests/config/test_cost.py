@@ -13,8 +13,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from stardust_auto import live
 from stardust_auto.config import CsvList, MemoryClient, StardustConfigDict, StardustSettings
-from stardust_auto.config.typed.problems import remote_key
-from stardust_auto.config.typed.schema import tree_of
+from stardust_auto.config.typed.fields import remote_key, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def read(settings: type[Any], remote: Mapping[str, object], **init: Any) -> Any:
     """The settings object that the class makes of a remote map."""
-    return live(settings, client=MemoryClient(remote), **init).current
+    return live(settings, client=MemoryClient(remote), init=init).current
 
 
 def refused(settings: type[Any], remote: Mapping[str, object], **init: Any) -> InvalidSettingsError:
@@ -487,7 +487,7 @@ def test_the_order_of_the_sources(strongest: int, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("SHOP_VALUE", "env")
     remote = {"value": "stardust"} if "stardust" in active else {}
     init = {"value": "init"} if "init" in active else {}
-    handle = live(Ordered, client=MemoryClient(remote), **init)
+    handle = live(Ordered, client=MemoryClient(remote), init=init)
     assert handle.current.value == active[0]
     explanation = handle.explain("value")
     labels = {

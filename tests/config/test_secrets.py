@@ -167,7 +167,7 @@ def test_a_failed_start_tells_no_value(
         if where == "alone":
             Vault()
         else:
-            live(Vault, client=MemoryClient(remote), **arguments).start()
+            live(Vault, client=MemoryClient(remote), init=arguments).start()
     except (ValidationError, SettingsError, InvalidSettingsError) as error:
         failure = error
     if where == "alone" and any(key.startswith("dbs:") for key in bad):
@@ -183,7 +183,13 @@ def test_explain_show_status_and_repr_mask(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SHOP_KEY", f"{PLANTED}-env")
     client = MemoryClient(SECRETS)
     handle = live(Vault, client=client)
-    texts = [repr(handle), repr(handle.status), repr(client.snapshot), repr(handle._holder.built), repr(handle.client)]
+    texts = [
+        repr(handle),
+        repr(handle.status),
+        repr(client.snapshot),
+        repr(handle._loader.state.accepted),
+        repr(handle.client),
+    ]
     for path in (*Vault.model_fields, "db.password", "db.url", "db.port", "dbs.0", "dbs.0.password", "marked.x"):
         explanation = handle.explain(path)
         texts += [str(explanation), repr(explanation), json.dumps(explanation.as_dict())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stardust_auto.config.live.follower import handles
+from stardust_auto.config.live.loader import LOADERS
 from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.config.remote.memory import MemoryClient
 
@@ -27,8 +27,9 @@ class OfflineCenter:
     def publish(self, values: Mapping[str, object]) -> bool:
         """Make ``values`` the whole map. Returns whether every settings class that is in use took it."""
         accepted = self.client.publish(values)
-        for handle in list(handles):
-            handle.finish_callbacks(self.client)
+        for loader in list(LOADERS):
+            if loader.provider is self.client:
+                loader.callbacks.drain()
         return accepted
 
     def update(self, values: Mapping[str, object]) -> bool:
@@ -44,11 +45,11 @@ def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCente
     """
     center = OfflineCenter(values or {})
     before, CLIENTS.in_memory = CLIENTS.in_memory, center.client
-    kept = {handle: handle.start_over() for handle in list(handles) if handle.follows_the_process}
+    kept = {loader: loader.begin_again() for loader in list(LOADERS) if loader.given is None}
     try:
         yield center
     finally:
         CLIENTS.in_memory = before
-        for handle in list(handles):
-            if handle.follows_the_process:
-                handle.start_over(kept.get(handle, ()))
+        for loader in list(LOADERS):
+            if loader.given is None:
+                loader.begin_again(kept.get(loader, ()))

@@ -1,35 +1,28 @@
-"""Why a field has its value: the source that won, those that lost, and the name each of them used."""
+"""Why a field has its value: the source that won, those that lost, and the name that each of them used."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
-from stardust_auto.config.typed.merge import lookup_path, present
-from stardust_auto.config.typed.problems import environment_variable, origin_of, remote_key
-from stardust_auto.config.typed.schema import FieldNode, tree_of
-from stardust_auto.privacy import MASK, without_credentials
+from stardust_auto.config.typed.fields import model_fields, remote_key, tree_of
+from stardust_auto.config.typed.layers import FACTORY
+from stardust_auto.config.typed.values import ABSENT, Extra, get
+from stardust_auto.privacy import MASK, is_secret_name, mask_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from stardust_auto.config.typed.fields import FieldNode
+    from stardust_auto.config.typed.layers import Layers
 
-    from stardust_auto.config.typed.builder import Built
-
-_LONGEST = 200
-_LABELS = {
-    "CliSettingsSource": "command line",
-    "InitSettingsSource": "argument",
-    "DotEnvSettingsSource": ".env file",
-    "SecretsSettingsSource": "secret file",
-    "NestedSecretsSettingsSource": "secret file",
-    "DefaultSettingsSource": "default",
-}
+_LONGEST_CHARACTERS: Final = 200
+_MOST_ENTRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one source says: ``value`` is text for people, masked if need be."""
+    """What one source gives: ``value`` is text for people, masked if need be."""
 
     source: str
     name: str
@@ -41,7 +34,10 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``path`` = ``value``, given by ``winner``; ``shadowed`` are the weaker sources that also had one, strongest first."""
+    """``path`` = ``value``, given by ``winner``; ``shadowed`` are the weaker sources that also had one, strongest first.
+
+    ``env`` and ``key`` are the variable and the key of the center that set the field; empty where there is none.
+    """
 
     path: str
     value: str
@@ -52,6 +48,7 @@ class Explanation:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
+        """The explanation for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -63,89 +60,108 @@ class Explanation:
         return "\n".join(lines)
 
 
-def show(node: FieldNode, value: Any) -> str:
-    """A value as text: ``***`` for a secret or anything below one, credentials of URLs cut out, length bounded."""
-    if node.secret:
+# -- showing -------------------------------------------------------------------------------------------------------------
+
+
+def show(node: FieldNode | None, value: Any) -> str:
+    """A value as text of bounded length: ``***`` for a secret and for what lies below one, entries of dicts masked by their key."""
+    text = _show(node, value)
+    return text if len(text) <= _LONGEST_CHARACTERS else text[:_LONGEST_CHARACTERS] + "..."
+
+
+def _show(node: FieldNode | None, value: Any) -> str:
+    if value is None:
+        return "None"
+    if node is not None and node.secret:
         return MASK
-    if node.children or node.item is not None:
-        return _show_nested(node, value)
-    text = without_credentials(repr(value))
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    names = model_fields(type(value))
+    if names is not None:
+        value = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if isinstance(value, Mapping):
+        parts = [_entry(node, key, entry) for key, entry in islice(value.items(), _MOST_ENTRIES)]
+        return "{" + ", ".join(_and_more(parts, len(value))) + "}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        item = node.item if node is not None else None
+        parts = [_show(item, entry) for entry in islice(value, _MOST_ENTRIES)]
+        return "[" + ", ".join(_and_more(parts, len(value))) + "]"
+    if isinstance(value, str) and node is not None and node.models and any(one.secret for one in node.walk()):
+        return MASK  # text in the place of a model that holds secrets: it may be that model as JSON
+    text = value[: 10 * _LONGEST_CHARACTERS] if isinstance(value, (str, bytes)) else value
+    return mask_text(repr(text))
 
 
-def _show_nested(node: FieldNode, value: Any) -> str:
-    if node.children and not isinstance(value, str):
-        if isinstance(value, dict):
-            known = [
-                (child, lookup_path(child.parent or child, (child.name,), value)) for child in node.children.values()
-            ]
-            inside = [f"{child.name}={show(child, entry)}" for child, entry in known if present(entry)]
-        else:
-            inside = [
-                f"{name}={show(child, getattr(value, name))}"
-                for name, child in node.children.items()
-                if hasattr(value, name)
-            ]
-        return "{" + ", ".join(inside) + "}"
-    if node.item is not None and isinstance(value, dict):
-        return "{" + ", ".join(f"{key}={show(node.item, entry)}" for key, entry in value.items()) + "}"
-    if node.item is not None and isinstance(value, (list, tuple, set, frozenset)):
-        return "[" + ", ".join(show(node.item, entry) for entry in value) + "]"
-    hides = any(entry.secret for entry in node.walk())
-    return MASK if hides else without_credentials(repr(value))[:_LONGEST]
+def _entry(node: FieldNode | None, key: Any, value: Any) -> str:
+    name = key.name if isinstance(key, Extra) else str(key)
+    child = (node.children.get(name) or node.item) if node is not None and not isinstance(key, Extra) else None
+    declared = child is not None and child.name != "*"
+    return f"{name}={MASK if not declared and value is not None and is_secret_name(name) else _show(child, value)}"
 
 
-def explain(built: Built[Any], node: FieldNode, path: Sequence[str], settings: Any, waiting: bool) -> Explanation:
-    """Walk the sources of ``built``, strongest first."""
-    tree = tree_of(type(built.settings))
-    config = type(built.settings).model_config
-    found: list[Contribution] = []
-    for name, layer in built.layers.items():
-        if name == "DefaultSettingsSource":
-            continue
-        given = built.source.offered if name == built.source.__name__ else layer
-        value = lookup_path(tree, path, given)
-        if present(value):
-            found.append(Contribution(*_where(name, node, built, path), show(node, value)))
-    if node.info is not None and not node.required:
-        default = node.info.get_default(call_default_factory=False)
-        text = "(made by its factory)" if node.info.default_factory is not None else show(node, default)
-        found.append(Contribution("default", "", text))
-    value = settings
-    for key in path:
-        value = _step(value, key)
-    winner = found[0] if found else Contribution("default", "of the nested model", show(node, value))
-    env = "" if "*" in node.path else node.environment_name(config)
-    note = "a new value of Stardust waits for a restart" if waiting else ""
-    if not waiting and settings is not built.settings:
-        real: Any = built.settings
-        for key in path:
-            real = _step(real, key)
-        if real != value:
-            winner, found = Contribution("override", "of this context or process", show(node, value)), [winner, *found]
+def _and_more(parts: list[str], count: int) -> list[str]:
+    return parts if count <= len(parts) else [*parts, f"... {count - len(parts)} more"]
+
+
+def show_at(node: FieldNode, path: Sequence[str], value: Any) -> str:
+    """:func:`show` for one place, which may be an entry of a dict whose key says that it is secret."""
+    hidden = "*" in node.path and value is not None and any(is_secret_name(name) for name in path)
+    return MASK if hidden else show(node, value)
+
+
+# -- explaining ----------------------------------------------------------------------------------------------------------
+
+
+def explain(layers: Layers, path: str, settings: object = None, pending: tuple[str, ...] = ()) -> Explanation:
+    """Why the field at the dotted ``path`` has its value.
+
+    Args:
+        layers: what the sources give.
+        path: names or aliases, indices, keys of dicts.
+        settings: the settings object in use. Without one (the values are refused) the winning source's text stands for the value.
+        pending: fields whose new value waits for a restart.
+
+    Raises:
+        KeyError: there is no such place; the message names the nearest field.
+    """
+    tree, config = tree_of(layers.settings_cls), layers.settings_cls.model_config
+    parts = path.split(".")
+    node = tree.find(parts) if path else None
+    if node is None:
+        raise KeyError(f"no settings field {path!r}{tree.nearest(path)}")
+    names = tree.canonical_path(parts)
+    given = list(layers.given(names))
+    found = []
+    for name, value in given:
+        origin = layers.origin(name, node, names)
+        found.append(Contribution(origin.label, origin.name, show_at(node, names, value)))
+    found += _defaults(layers, node, names)
+    value = get(settings, names) if settings is not None else given[0][1] if given else ABSENT
+    if value is ABSENT and "*" in node.path:
+        raise KeyError(f"no settings field {path!r}{tree.nearest(path)}")
+    without_value = found[0].value if found else "None"
+    shown = without_value if value is ABSENT else show_at(node, names, value)
+    computed = node.info is None and node.name != "*"
+    otherwise = (
+        Contribution("computed", "", shown) if computed else Contribution("default", "of the nested model", shown)
+    )
+    winner = found[0] if found else otherwise
+    waits = node.dotted in pending or any(above.dotted in pending for above in node.ancestors() if above.name)
     return Explanation(
-        ".".join(path),
-        show(node, value),
+        ".".join(names),
+        shown,
         winner,
         tuple(found[1:]),
-        env,
-        "" if node.local else remote_key(node, config),
-        note,
+        "" if "*" in node.path or computed else node.environment_name(config),
+        "" if node.local or computed else remote_key(node, config),
+        "a new value of Stardust waits for a restart" if waits else "",
     )
 
 
-def _step(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        return value.get(key)
-    if isinstance(value, (list, tuple)) and key.isdecimal() and int(key) < len(value):
-        return value[int(key)]
-    return getattr(value, key, None)
-
-
-def _where(name: str, node: FieldNode, built: Built[Any], path: Sequence[str]) -> tuple[str, str]:
-    config = type(built.settings).model_config
-    if name == built.source.__name__:
-        return f"stardust {built.raw.label}", f'key "{origin_of(node, built.source.keys.origins, path)}"'
-    if name == "EnvSettingsSource":
-        return "env", environment_variable(node, config, os.environ, path)
-    return _LABELS.get(name, name), ""
+def _defaults(layers: Layers, node: FieldNode, names: tuple[str, ...]) -> list[Contribution]:
+    made = get(layers.data.get(FACTORY, {}), names)
+    if made is not ABSENT:
+        return [Contribution(layers.origin(FACTORY, node).label, "", show_at(node, names, made))]
+    if node.info is None or node.required:
+        return []
+    if node.info.default_factory is not None:
+        return [Contribution("default", "", "(made by its factory)")]
+    return [Contribution("default", "", show(node, node.info.get_default(call_default_factory=False)))]

@@ -1,79 +1,80 @@
 """Validation errors in the user's terms: the field, where its value came from, what is allowed. Never a value.
 
-A refused value is shown to nobody, whatever its field: text that does not fit a number may well be a password in the wrong place.
+No message shows a refused value, whatever its field: text that does not fit a number may well be a password in the wrong place.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 from pydantic_settings import BaseSettings
 from pydantic_settings import SettingsError as PydanticSettingsError
 
-from stardust_auto.config.remote.keys import DELIMITER, normalise
-from stardust_auto.config.typed.merge import lookup_path, present
-from stardust_auto.config.typed.schema import FieldNode, Key, tree_of
+from stardust_auto.config.typed.fields import FieldNode, Key, remote_key, tree_of
+from stardust_auto.config.typed.values import ABSENT, get
 from stardust_auto.errors import InvalidSettingsError, Problem
+from stardust_auto.privacy import MASK, mask_text
 
 if TYPE_CHECKING:
-    from stardust_auto.config.typed.context import Build
+    from stardust_auto.config.typed.layers import Layers
 
 _PARSING = re.compile(r'error (?:parsing|getting) value for field "(?P<field>[^"]*)" from source "(?P<source>[^"]*)"')
-_OWN_WORDS = ("value_error", "assertion_error")
-_SOURCES = {
-    "CliSettingsSource": "the command line",
-    "InitSettingsSource": "an argument",
-    "EnvSettingsSource": "the environment",
-    "DotEnvSettingsSource": "the .env file",
-    "SecretsSettingsSource": "a secret file",
-    "NestedSecretsSettingsSource": "a secret file",
-    "DefaultSettingsSource": "the default",
-}
-_HINTS = {
+_SECRETS_DIR = re.compile(r"secrets_dir")
+_REFUSED: Final = "refused by its validator"
+#: Codes of pydantic whose text is its own, but for what its context quotes.
+_OF_PYDANTIC: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "custom_error"}
+#: What of pydantic's context cannot hold any input.
+_LIMITS: Final = (
+    "ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "max_digits", "decimal_places", "whole_digits",
+    "expected", "expected_tags", "pattern", "class_name", "expected_schemes",
+)  # fmt: skip
+_CENTER_LIST: Final = "should be a JSON array, or numbered keys"
+_OTHER_LIST: Final = "should be a JSON array"
+_HINTS: Final = {
     "time_delta_parsing": 'write seconds as "PT30S" or "00:00:30"',
-    "list_type": "should be a JSON array, or numbered keys; for a, b, c use CsvList",
+    "list_type": "{list}; for a, b, c use CsvList",
+    "tuple_type": "{list}",
+    "set_type": "{list}",
+    "frozen_set_type": "{list}",
     "dict_type": "should be a JSON object",
     "model_type": "should be a JSON object",
-    "tuple_type": "should be a JSON array, or numbered keys",
-    "set_type": "should be a JSON array, or numbered keys",
+    "dataclass_type": "should be a JSON object",
 }
 
 
-def remote_key(node: FieldNode, config: Mapping[str, Any]) -> str:
-    return str(config.get("stardust_key_prefix") or "") + node.remote_key
-
-
-def explain_failure(settings_cls: type[BaseSettings], error: Exception, build: Build) -> InvalidSettingsError:
+def explain_failure(settings_cls: type[BaseSettings], error: Exception, layers: Layers) -> InvalidSettingsError:
     """The failure of a build as our error."""
     found: tuple[Problem, ...]
     if isinstance(error, ValidationError):
-        found = tuple(problem for details in _details(error) for problem in _of_error(settings_cls, details, build))
+        found = tuple(
+            problem
+            for details in error.errors(include_url=False)
+            for problem in _of_error(settings_cls, details, layers)
+        )
     else:
-        found = (_of_parsing(settings_cls, error, build),)
+        found = (_of_parsing(settings_cls, error, layers),)
     return InvalidSettingsError(settings_cls.__name__, found)
 
 
 def redacted_validation_error(
-    settings_cls: type[BaseSettings], error: ValidationError, build: Build
+    settings_cls: type[BaseSettings], error: ValidationError, layers: Layers
 ) -> ValidationError:
-    """The same error for ``Settings()``: our words, no input, no context object."""
+    """The same error for ``Settings()``: our words, no input, and of the context only the limits."""
     lines: list[InitErrorDetails] = []
-    for details in _details(error):
-        for problem in _of_error(settings_cls, details, build):
+    for details in error.errors(include_url=False):
+        context = {name: value for name, value in details.get("ctx", {}).items() if name in _LIMITS}
+        for problem in _of_error(settings_cls, details, layers):
             path = tuple(problem.path.split(".")) if problem.path else ()
-            # Without a context the template is taken as it is; that it is computed is what pyright minds.
-            error_type = PydanticCustomError(problem.code, str(problem))  # pyright: ignore[reportArgumentType]  # see above
+            text = str(problem).removeprefix(f"{problem.path or 'settings'}: ").removeprefix(f"{problem.path} ")
+            # pyright wants a literal template; without braces of a known name pydantic takes the text as it is.
+            error_type = PydanticCustomError(problem.code, text, context or None)  # pyright: ignore[reportArgumentType]  # see above
             lines.append(InitErrorDetails(type=error_type, loc=path, input=None))
     return ValidationError.from_exception_data(settings_cls.__name__, lines, hide_input=True)
-
-
-def _details(error: ValidationError) -> Iterator[Mapping[str, Any]]:
-    yield from error.errors(include_url=False, include_context=False)
 
 
 def _locate(tree: FieldNode, loc: tuple[Key, ...]) -> tuple[FieldNode, tuple[Key, ...]]:
@@ -90,7 +91,7 @@ def _locate(tree: FieldNode, loc: tuple[Key, ...]) -> tuple[FieldNode, tuple[Key
     return node, tuple(path)
 
 
-def _of_error(settings_cls: type[BaseSettings], details: Mapping[str, Any], build: Build) -> Iterator[Problem]:
+def _of_error(settings_cls: type[BaseSettings], details: Mapping[str, Any], layers: Layers) -> Iterator[Problem]:
     tree = tree_of(settings_cls)
     config = settings_cls.model_config
     node, path = _locate(tree, details["loc"])
@@ -105,11 +106,15 @@ def _of_error(settings_cls: type[BaseSettings], details: Mapping[str, Any], buil
                 key="" if leaf.local else remote_key(leaf, config),
             )
         return
-    message = _message(tree, node, details, build)
-    source, key = find_source(tree, node, path, build)
+    name = next((name for name, _ in layers.given(path)), "") if path else ""
+    if path and not name and details["type"] != "missing":
+        name = next((name for name, layer in layers.data.items() if get(layer, path) is not ABSENT), "")
+    origin = layers.origin(name, node, path) if name else None
+    message = _message(node, details, layers, from_center=bool(origin and origin.key))
     dotted = ".".join(map(str, path))
     if details["type"] == "extra_forbidden":
         dotted = ".".join(filter(None, (dotted, str(details["loc"][-1]))))
+    source, key = (origin.phrase, origin.key) if origin is not None else ("", "")
     yield Problem(dotted, details["type"], message, source, node.environment_name(config) if node.name else "", key)
 
 
@@ -119,38 +124,50 @@ def _needed(leaf: FieldNode, below: FieldNode) -> bool:
     return leaf.required and all(node.required for node in between)
 
 
-def _message(tree: FieldNode, node: FieldNode, details: Mapping[str, Any], build: Build) -> str:
+def _message(node: FieldNode, details: Mapping[str, Any], layers: Layers, *, from_center: bool) -> str:
     code, message = details["type"], details["msg"]
-    if code in _OWN_WORDS:
-        if node.secret:
-            return "refused by its validator"
+    if code in _HINTS:
+        hint = _HINTS[code].format(list=_CENTER_LIST if from_center else _OTHER_LIST)
+        return hint if code.endswith("_type") else f"{message}; {hint}"
+    if code in _OF_PYDANTIC:
+        return _without_quotes(message, details.get("ctx", {}))
+    if node.secret:
+        return _REFUSED
+    if code in ("value_error", "assertion_error"):
         message = message.partition(", ")[2] or message
-    elif code in _HINTS:
-        text = _HINTS[code]
-        return text if code.endswith("_type") else f"{message}; {text}"
-    return scrub(message, tree, build.states, details.get("input")) or "refused by its validator"
+    return scrub(message, tree_of(layers.settings_cls), layers.data, details.get("input")) or _REFUSED
 
 
-def scrub(text: str, tree: FieldNode, layers: Mapping[str, Mapping[str, Any]], refused: object = None) -> str:
-    """``text`` of somebody else's validator without any secret value, and without the refused text itself."""
-    hidden = set(secret_texts(tree, layers))
-    if isinstance(refused, str) and len(refused) > 3:
-        hidden.add(refused)
+def _without_quotes(message: str, context: Mapping[str, Any]) -> str:
+    """A text of pydantic's own without what its context quotes of the input."""
+    tag = context.get("tag")
+    if tag is not None:
+        message = message.replace(f"'{tag}'", f"'{MASK}'")
+    detail = context.get("error")
+    if isinstance(detail, str) and detail in message:
+        message = message.replace(detail, re.sub(r"`[^`]*`|'[^']*'", MASK, detail))
+    return message
+
+
+def scrub(text: str, tree: FieldNode, layers: Mapping[str, Mapping[Any, Any]], refused: object = None) -> str:
+    """``text`` of somebody else's validator without any secret value and without the refused text itself. Empty if it cannot be."""
+    hidden = {*secret_texts(tree, layers), *_texts(refused)}
     for value in sorted(hidden, key=len, reverse=True):
-        if value in text:
-            if len(value) < 4:  # too short to cut out without doubt
+        if len(value) < 4:  # too short to cut out without doubt
+            if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text):
                 return ""
-            text = text.replace(value, "***")
+        else:
+            text = text.replace(value, MASK)
     return text
 
 
-def secret_texts(tree: FieldNode, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def secret_texts(tree: FieldNode, layers: Mapping[str, Mapping[Any, Any]]) -> Iterator[str]:
     """Every text that some source gives for a field that must not be shown."""
     for node in tree.walk():
         if node.secret:
             for layer in layers.values():
-                value = lookup_path(tree, node.path, layer)
-                if present(value):
+                value = get(layer, node.path)
+                if value is not ABSENT:
                     yield from _texts(value)
 
 
@@ -170,81 +187,16 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(entry)
 
 
-def find_source(tree: FieldNode, node: FieldNode, path: tuple[Key, ...], build: Build) -> tuple[str, str]:
-    """Where the value at ``path`` came from, in words, and its remote key ("" for other sources)."""
-    for name, layer in build.states.items():
-        if path and present(lookup_path(tree, path, layer)):
-            return describe_source(name, node, build, path)
-    return "", ""
-
-
-def describe_source(name: str, node: FieldNode, build: Build, path: Sequence[Key] = ()) -> tuple[str, str]:
-    source = build.source
-    if source is not None and name == source.__name__:
-        key = origin_of(node, source.keys.origins, path)
-        return f'Stardust {build.raw.label} key "{key}"', key
-    config = source.settings_cls.model_config if source is not None else {}
-    if name == "EnvSettingsSource":
-        return f"the environment variable {environment_variable(node, config, os.environ, path)}", ""
-    return _SOURCES.get(name, name), ""
-
-
-def origin_of(node: FieldNode, origins: Mapping[str, str], path: Sequence[Key] = ()) -> str:
-    """The key of the center that fills this field: its own, else the nearest one above it or the first below."""
-    chain = [node, *(above for above in node.ancestors() if above.name)]
-    for candidate in chain:
-        for name in _spellings(candidate, path):
-            if name in origins:
-                return origins[name]
-    for name in _spellings(node, path):
-        for key, original in origins.items():
-            if key.startswith(name + DELIMITER):
-                return original
-    return node.remote_key
-
-
-def _spellings(node: FieldNode, path: Sequence[Key] = ()) -> list[str]:
-    """Normalised keys by which a remote map can name this field; ``path`` has the keys of dicts and lists on the way."""
-    depth = len(node.path) - 1
-    if node.name == "*" and depth < len(path):
-        heads = [normalise(str(path[depth]))]
-    else:
-        heads = [normalise(str(accepted[0])) for accepted in node.accepts]
-    if node.parent is None or not node.parent.name:
-        return heads
-    return [f"{above}{DELIMITER}{head}" for above in _spellings(node.parent, path) for head in heads]
-
-
-def environment_variable(
-    node: FieldNode, config: Mapping[str, Any], environ: Mapping[str, str], path: Sequence[Key] = ()
-) -> str:
-    """The variable that is set for this field: its own spelling, a model's JSON above it, else the documented name."""
-    names = {name.lower(): name for name in environ}
-    prefix = str(config.get("env_prefix") or "").lower()
-    delimiter = str(config.get("env_nested_delimiter") or DELIMITER).lower()
-    chain = [node, *(above for above in node.ancestors() if above.name)]
-    for candidate in chain:
-        for spelling in _spellings(candidate, path):
-            for name in (prefix + spelling.replace(DELIMITER, delimiter), spelling):
-                if name in names:
-                    return names[name]
-    if node.children:
-        for spelling in _spellings(node, path):
-            start = prefix + spelling.replace(DELIMITER, delimiter) + delimiter
-            if any(name.startswith(start) for name in names):
-                return f"{start.upper()}*"
-    return node.environment_name(config)
-
-
-def _of_parsing(settings_cls: type[BaseSettings], error: Exception, build: Build) -> Problem:
-    """A source that could not decode a value: pydantic-settings stops at the first one, and keeps the text in its cause."""
+def _of_parsing(settings_cls: type[BaseSettings], error: Exception, layers: Layers) -> Problem:
+    """A source that could not be read. pydantic-settings stops at the first one. Only the cause of its error holds a value."""
     tree, config = tree_of(settings_cls), settings_cls.model_config
     match = _PARSING.search(str(error))
     node = tree.children.get(match["field"]) if match else None
-    if match is None or node is None or not isinstance(error, PydanticSettingsError):
-        return Problem("", "settings_error", f"could not be read ({type(error).__name__})")
-    source, key = describe_source(match["source"], node, build)
-    if match["source"] == "EnvSettingsSource":
-        source = f"the environment variable {environment_variable(node, config, os.environ)}"
-    message = _HINTS["list_type" if node.sequence and not node.models else "dict_type"]
-    return Problem(node.dotted, "json_invalid", message, source, node.environment_name(config), key)
+    if match is None or node is None:
+        text = str(error) if isinstance(error, PydanticSettingsError) else type(error).__name__
+        shown = scrub(mask_text(text), tree, layers.data) or type(error).__name__
+        return Problem("", "settings_error", shown)
+    origin = layers.origin(match["source"], node)
+    hint = _HINTS["list_type" if node.sequence and not node.models else "dict_type"]
+    message = hint.format(list=_CENTER_LIST if origin.key else _OTHER_LIST)
+    return Problem(node.dotted, "json_invalid", message, origin.phrase, node.environment_name(config), origin.key)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from stardust_auto.config.typed.builder import Hidden, MergedSource, build_under_way, call_redacted, read
 from stardust_auto.config.typed.source import StardustSource
 from stardust_auto.log import get_logger
 
@@ -51,12 +52,21 @@ class StardustSettings(BaseSettings):
     if not TYPE_CHECKING:  # the signature that type checkers see stays the one of the fields
 
         def __init__(self, /, **values: Any) -> None:
-            from stardust_auto.config.typed.builder import call_redacted, is_building
-
-            if is_building(type(self)):
-                super().__init__(**values)
+            values = Hidden(values)
+            under_way = build_under_way(type(self))
+            if under_way is not None:
+                super().__init__(_build_sources=((under_way.source(values),), {}))
             else:
                 call_redacted(type(self), super().__init__, values)
+
+    @classmethod
+    def _settings_build_values(
+        cls, sources: tuple[PydanticBaseSettingsSource, ...], init_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Merge by field, not by the names that the sources happened to use. ``CliApp`` calls this, too."""
+        if len(sources) == 1 and isinstance(sources[0], MergedSource):
+            return sources[0]()
+        return MergedSource(read(cls, sources, init_kwargs, None))()
 
     @classmethod
     def _settings_log_debug(cls, states: dict[str, dict[str, Any]]) -> None:
