@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,6 +23,11 @@ class AdminClient:
     def __init__(self, server: str, key: str) -> None:
         self.server = server.rstrip("/")
         self._http = requests.Session()
+        # A proxy of the environment would read the key, and a .netrc file would replace it. Only TLS keeps it from a proxy.
+        self._http.trust_env = False
+        if self.server.startswith("https://"):
+            self._http.proxies = dict(requests.utils.get_environ_proxies(self.server, no_proxy=None))
+            self._http.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._http.headers["Authorization"] = f"Bearer {key}"
         self._http.headers["Accept"] = "application/json"
 
@@ -36,6 +42,10 @@ class AdminClient:
     def put(self, path: str, body: Mapping[str, object]) -> object:
         """PUT a JSON body to ``/console/api/<path>``."""
         return self._call("PUT", path, body=body)
+
+    def delete(self, path: str) -> object:
+        """DELETE ``/console/api/<path>``."""
+        return self._call("DELETE", path)
 
     def post(self, path: str, body: Mapping[str, object]) -> object:
         """POST a JSON body to ``/console/api/<path>``."""

@@ -25,7 +25,9 @@ app = typer.Typer(
 config = typer.Typer(help="The configuration center: stage, check, publish, explain.", no_args_is_help=True)
 app.add_typer(config, name="config")
 
-app.command("server")(server.serve)
+app.command(
+    "server", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)(server.serve)
 app.command("apps")(trace_commands.apps)
 app.command("traces")(trace_commands.traces)
 app.command("trace")(trace_commands.trace)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stardust_auto.ctl.admin import AdminClient
-from stardust_auto.ctl.errors import NotPermittedError, UsageError
+from stardust_auto.ctl.admin import AdminClient, reason
+from stardust_auto.ctl.errors import NotPermittedError, UnreachableError, UsageError
 from stardust_auto.environment.settings import AgentSettings
 from stardust_auto.environment.variable import parse_identity, parse_servers
 from stardust_auto.errors import EnvironmentVariableError
@@ -39,6 +39,8 @@ class Target:
     secret: str | None = field(repr=False)
     key: str | None = field(repr=False)
     cache_dir: str | None = None
+    #: Why the server of this user does not answer; empty if it does, or if there is none.
+    silent: str = ""
 
     @property
     def server(self) -> str:
@@ -47,6 +49,8 @@ class Target:
 
     def admin(self) -> AdminClient:
         """The administration interface; :class:`NotPermittedError` when there is no key for the server."""
+        if self.silent:
+            raise UnreachableError(f"no server answers at {self.server} ({self.silent})")
         if self.key is None:
             raise NotPermittedError(
                 f"no administrator key for {self.server}: run this as the user who runs the embedded server, or set "
@@ -87,14 +91,16 @@ def find_target(server: str | None = None, app: str | None = None, scope: str | 
     if scope is not None and scope:
         _identity("--scope", scope)
     ours = local is not None and local.url.rstrip("/") == servers[0].rstrip("/")
+    key, silent = _find_key(servers[0], local if ours else None)
     return Target(
         servers=servers,
         origin=origin,
         app=app if app is not None else settings.app_id,
         scope=scope if scope is not None else settings.scope,
         secret=settings.secret or (local.app_secret or None if local is not None and ours else None),
-        key=_find_key(servers[0], local if ours else None),
+        key=key,
         cache_dir=settings.cache_dir,
+        silent=silent,
     )
 
 
@@ -128,11 +134,15 @@ def _applications(target: Target) -> list[dict[str, object]]:
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-def _find_key(server: str, local: LocalServer | None) -> str | None:
+def _find_key(server: str, local: LocalServer | None) -> tuple[str | None, str]:
+    """The key, and why the server that should have one does not answer."""
     given = os.environ.get(KEY_VARIABLE, "").strip()
-    if given:
-        return given
-    return local.key if local is not None else find_key(server)
+    if given or local is not None:
+        return given or (local.key if local is not None else None), ""
+    try:
+        return find_key(server), ""
+    except OSError as error:
+        return None, reason(error)
 
 
 def _checked(option: str, text: str) -> tuple[str, ...]:

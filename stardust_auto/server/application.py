@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from stardust_auto.server.api.call import Call
 from stardust_auto.server.api.routes import dispatch
-from stardust_auto.server.console.routes import console_routes
+from stardust_auto.server.console.routes import Console
 from stardust_auto.server.errors import CallError
+from stardust_auto.server.faults import Faults
 from stardust_auto.server.guard import Guard
 from stardust_auto.server.replies import failure
 from stardust_auto.server.services import Services
@@ -61,24 +62,26 @@ def create_app(store: Store, settings: ServerSettings | None = None, services: S
             await asyncio.gather(*tasks, return_exceptions=True)
             await parts.hub.close()
 
+    console = Console(parts)
+    faults = Faults(parts, console.error_page)
     app = Starlette(
         routes=[
             Route("/console", _to_console),
-            Mount("/console", routes=console_routes(parts)),
+            Mount("/console", routes=console.routes),
             WebSocketRoute("/{path:path}", notify),
             Route("/{path:path}", protocol, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
         ],
-        middleware=[Middleware(Guard, services=parts)],
-        exception_handlers={ClientDisconnect: _nobody_there},
+        middleware=[Middleware(Guard, services=parts, faults=faults)],
+        exception_handlers={HTTPException: _as_fault},
         lifespan=lifespan,
     )
     app.state.services = parts
     return app
 
 
-async def _nobody_there(_request: Request, _error: Exception) -> Response:
-    """A client that left within its own request is no fault of the server, which would log one."""
-    return Response(b"", 400)
+async def _as_fault(_request: Request, error: Exception) -> Response:
+    """Let the guard answer: Starlette's own text has no headers, no style and no way back."""
+    raise error
 
 
 async def _to_console(_request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What every request passes first: the Host header and the size of its body."""
+"""What every request passes first: the Host header, the size of its body, and the answer to whatever goes wrong behind it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from stardust_auto.server.faults import Faults
     from stardust_auto.server.services import Services
+
+#: Bytes of a body that anybody may send.
+SMALL_BODY = 65_536
+#: Paths with a larger limit in bytes; 0 is the limit of the settings. Each of them asks for a token or the administrator's key.
+_LARGER = {
+    "/trace/report": 0,
+    "/trace/reportraw": 0,
+    "/config/setall": 0,
+    "/app/postevents": 2_000_000,
+    "/log": 2_000_000,
+}
 
 
 class _TooLargeError(Exception):
-    pass
+    """A body passed its limit while it was read."""
 
 
 def host_allowed(header: str, allowed: tuple[str, ...]) -> bool:
@@ -39,16 +51,26 @@ def host_allowed(header: str, allowed: tuple[str, ...]) -> bool:
     return True
 
 
+def body_limit(path: str, most: int) -> int:
+    """Bytes that a request to ``path`` may carry; ``most`` is the limit of the settings."""
+    path = path.lower().rstrip("/")
+    if path.startswith(("/console/config", "/console/api/config")):
+        return most
+    limit = _LARGER.get(path, SMALL_BODY)
+    return min(limit, most) if limit else most
+
+
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(self, app: ASGIApp, services: Services, faults: Faults) -> None:
         self._app = app
         self._services = services
+        self._faults = faults
         self._hosts = tuple(host.lower() for host in services.settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may pass."""
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -66,7 +88,7 @@ class Guard:
         await self._limited(scope, receive, send, headers)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
-        limit = self._services.settings.max_body
+        limit = body_limit(scope["path"], self._services.settings.max_body)
         refusal = problem(ProblemError(413))
         refusal.headers["Connection"] = "close"
         declared = headers.get(b"content-length", b"0")
@@ -94,3 +116,7 @@ class Guard:
         except _TooLargeError:
             if not started:
                 await refusal(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - whatever a handler does, the server answers and goes on
+            answer = self._faults.answer(scope, error)
+            if not started:
+                await answer(scope, receive, send)

@@ -78,14 +78,22 @@ def write_private(path: Path, value: Mapping[str, object]) -> None:
 
 
 def read_local_server(folder: str | os.PathLike[str]) -> LocalServer | None:
-    """The server that `folder`/server.json names, if it answers and proves that it is the one; else None."""
+    """The server that ``folder``/server.json names, if it answers and proves that it is the one; else None."""
     server = _read(Path(folder) / "server.json")
-    return server if server is not None and _proves(server.url, server.key, 1.5) else None
+    try:
+        return server if server is not None and _proves(server.url, server.key, 1.5) else None
+    except OSError:
+        return None
 
 
 def find_key(url: str) -> str | None:
-    """The administrator's key of a server that the same user runs at `url`; None when there is none, or when the
-    process that answers there cannot prove that it knows the key."""
+    """The administrator's key of a server that the same user runs at ``url``.
+
+    None if there is none, or if the process that answers there cannot prove that it knows the key.
+
+    Raises:
+        OSError: a server of this user was there, and nothing answers now. A stranger on its port could answer the next call.
+    """
     parts = urlsplit(url)
     try:
         host, port = (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
@@ -96,7 +104,7 @@ def find_key(url: str) -> str | None:
         hosts += ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::"]  # one machine, whatever it was told to listen on
     for candidate in dict.fromkeys(hosts):
         server = _read(address_file(candidate, port))
-        if server is not None and _proves(url, server.key, 3.0) is not False:
+        if server is not None and _proves(url, server.key, 3.0):
             return server.key
     return None
 
@@ -110,23 +118,31 @@ def _read(path: Path) -> LocalServer | None:
         return None  # not there, being removed, or not ours: all the same to who asks
 
 
-def _proves(url: str, key: str, timeout: float) -> bool | None:
-    """Whether the process at `url` knows `key`; None when nothing answers."""
+def _proves(url: str, key: str, timeout: float) -> bool:
+    """Whether the process at ``url`` knows ``key``: it signs a nonce and the address that this connection reached.
+
+    A process that relays the question to the real server listens on another address, so it gets another signature.
+
+    Raises:
+        OSError: nothing answers.
+    """
     nonce = secrets.token_urlsafe(24)
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)  # no proxy of the environment in between
     try:
+        connection.connect()
+        host, port = connection.sock.getpeername()[:2]
         connection.request("GET", f"/console/proof?nonce={nonce}")
         reply = connection.getresponse()
         proof = json.loads(reply.read(10_000)).get("proof", "") if reply.status == 200 else ""
-    except OSError:
-        return None
+    except ConnectionResetError:  # also RemoteDisconnected: something was there, and did not answer
+        return False
     except (http.client.HTTPException, ValueError, AttributeError):
         return False
     finally:
         connection.close()
-    expected = hmac.new(key.encode(), f"proof|{nonce}".encode(), hashlib.sha256).hexdigest()
+    expected = hmac.new(key.encode(), f"proof|{host}|{port}|{nonce}".encode(), hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, str(proof).encode("ascii", "replace").decode())
 
 
@@ -262,7 +278,7 @@ def _command(path: Path) -> list[str]:
     detach = "" if os.name == "nt" else "import os; os.fork() and os._exit(0); "
     code = (
         f"{detach}import sys; sys.path[:] = [*filter(None, sys.path), {package_root!r}]; "
-        "from stardust_auto.server.__main__ import main; sys.exit(main())"
+        "from stardust_auto.server.launch import main; sys.exit(main())"
     )
     options = ["--data", str(path), "--port", str(DEFAULT_PORT), "--any-port", "--idle-exit", str(IDLE_SECONDS)]
     # A person is watching: report soon and keep more samples than a platform for a thousand machines would.

@@ -18,6 +18,10 @@ _DAY_MS = 86_400_000
 #: Clients discard a longer span (protocol.md §5.4).
 _LONGEST_SPAN_MS = 3_600_000
 _GZIP = b"\x1f\x8b"
+#: Commas, braces and brackets of a report: each may cost 70 bytes of memory. Our own client stays below 800,000.
+_MOST_ELEMENTS = 1_500_000
+#: A body may be this many times larger than its compressed form, once it is larger than a megabyte.
+_MOST_RATIO = 200
 
 
 def read_report(body: bytes, limit: int) -> TraceReport:
@@ -26,13 +30,17 @@ def read_report(body: bytes, limit: int) -> TraceReport:
     Raises:
         ValueError: a truncated gzip, more than ``limit`` bytes, malformed JSON, or JSON that is not an object.
     """
-    value = parse_json(_decompress(body, limit) if body.startswith(_GZIP) else body)
+    plain = _decompress(body, limit) if body.startswith(_GZIP) else body
+    if sum(plain.count(mark) for mark in (b",", b"{", b"[")) > _MOST_ELEMENTS:
+        raise ValueError(f"a report may have at most {_MOST_ELEMENTS} elements")
+    value = parse_json(plain)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return TraceReport.from_wire(value)
 
 
 def _decompress(body: bytes, limit: int) -> bytes:
+    limit = min(limit, max(len(body) * _MOST_RATIO, 1_000_000))
     try:
         with gzip.GzipFile(fileobj=BytesIO(body)) as stream:
             data = stream.read(limit + 1)

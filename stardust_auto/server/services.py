@@ -32,7 +32,7 @@ class Services:
         self.tokens = Tokens(store.secret("token secret"), settings.token_seconds, store.clock)
         self.instance = store.secret("instance")
         self.console_key = store.secret("console key")
-        self.app_secret = store.secret("application secret")
+        self.app_secret = settings.app_secret or store.secret("application secret")
         """Every application may log in with it: a launcher gives it to the programs that it starts."""
         store.apps.enrol_md5 = md5_hex(self.app_secret)
         self.port = 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stardust_auto.server.application import create_app, watch_idle
+from stardust_auto.server.connections import connection_class
 from stardust_auto.server.services import Services
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def build(
     config = uvicorn.Config(
         create_app(store, settings, services),
         loop="asyncio",
-        http="h11",
+        http=connection_class(),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +39,11 @@ class ServerSettings:
     """Bytes that a compressed report may grow to: a guard against zip bombs."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names that a request may carry, besides `localhost` and IP addresses (DNS rebinding)."""
+    console_password: str = field(default="", repr=False)
+    """What a person may sign in with, besides the administrator's key; needed to listen on another address than loopback."""
+    app_secret: str = field(default="", repr=False)
+    """A secret that every application may log in with, and register; empty: a random one that is made once."""
+    open_to: str = ""
+    """The address that others can reach; the console says so on every page. Empty on loopback."""
     idle_exit: float = 0.0
     """Seconds without a request and without a push socket after which the server stops; 0 = never."""

@@ -248,7 +248,8 @@ def test_nobody_gets_in_without_the_key(platform: Platform) -> None:
         http.trust_env = False
         for path in PAGES:
             reply = http.get(platform.url + path, timeout=10, allow_redirects=False)
-            assert (reply.status_code, reply.headers["Location"]) == (303, "/console/login")
+            assert reply.status_code == 303
+            assert reply.headers["Location"].startswith("/console/login")
         for path in ("/console/config/demo/publish", "/console/apps/demo", "/console/apps/demo/reset"):
             reply = http.post(platform.url + path, timeout=10, allow_redirects=False)
             assert (reply.status_code, reply.headers["Location"]) == (303, "/console/login")

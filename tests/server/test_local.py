@@ -227,7 +227,8 @@ def test_the_key_is_not_given_to_whoever_answers(tmp_path: Path, folder: Path) -
         impostor.shutdown()
         thread.join()
         impostor.server_close()
-    assert find_key(f"http://127.0.0.1:{port}") == "planted-key"  # nobody there: the caller will say so
+    with pytest.raises(ConnectionRefusedError):  # nobody there: a stranger may be by the next call
+        find_key(f"http://127.0.0.1:{port}")
     assert find_key("http://127.0.0.1:notaport") is None
     assert find_key("nonsense") is None
 
@@ -324,8 +325,38 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
-def test_an_open_server_says_so_loudly(tmp_path: Path) -> None:
-    process, line = run(tmp_path, "--host", "0.0.0.0")
+@pytest.mark.parametrize(
+    ("password", "options", "missing"),
+    [
+        ("", (), "a console password (STARDUST_CONSOLE_PASSWORD, at least 12 characters) and closed registration"),
+        ("too short", ("--no-register",), "a console password"),
+        ("a long enough password", (), "closed registration (--no-register"),
+    ],
+)
+def test_a_server_that_others_can_reach_needs_a_password_and_closed_registration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str, options: tuple[str, ...], missing: str
+) -> None:
+    monkeypatch.setenv("STARDUST_CONSOLE_PASSWORD", password)
+    process, line = run(tmp_path, "--host", "0.0.0.0", *options)
+    assert "0.0.0.0 can be reached from the network" in line
+    assert missing in line
+    assert process.wait(10) == 2
+    finish(process)
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process, line = run(tmp_path, "--port", str(port))
+        assert f"port {port} of 127.0.0.1 is taken" in line
+        assert "--port 0" in line
+        assert process.wait(10) == 1
+        finish(process)
+
+
+def test_an_open_server_says_so_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STARDUST_CONSOLE_PASSWORD", "a long enough password")
+    process, line = run(tmp_path, "--host", "0.0.0.0", "--no-register", "--app-secret", "for-all-of-them")
     assert process.stderr is not None
     assert process.stderr.readline().startswith("WARNING: this server is open to the network on 0.0.0.0")
     url = line.split()[2]

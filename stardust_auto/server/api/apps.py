@@ -24,7 +24,12 @@ def login(call: Call) -> LoginReply:
     store = call.services.store
     version = (request.version or "").strip()
     app, issued = store.apps.login(
-        request.application, request.secret or "", (request.app_name or "").strip(), version, call.address
+        request.application,
+        request.secret or "",
+        (request.app_name or "").strip(),
+        version,
+        call.address,
+        replaces=_just_logged_in(call, request.application),
     )
     client_id = clean_text(request.client_id, ID_LIMIT).strip() or secrets.token_hex(4)
     if "#" in client_id:
@@ -38,6 +43,16 @@ def login(call: Call) -> LoginReply:
         expire=call.services.tokens.seconds,
         server_time=store.clock(),
     )
+
+
+def _just_logged_in(call: Call, name: str) -> bool:
+    """Whether a login carries the token of a login to the same application: it brings the secret that it wants to keep."""
+    if not call.token():
+        return False
+    try:
+        return call.services.tokens.read(call.token()).app.lower() == name.lower()
+    except CallError:
+        return False
 
 
 def ping(call: Call) -> PingReply:

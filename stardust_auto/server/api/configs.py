@@ -98,7 +98,7 @@ def _authorise(call: Call, request: ConfigRequest) -> tuple[App, str]:
     if call.token():
         caller = call.caller(traced=False)
         if name and name.lower() != caller.app.name.lower():
-            raise CallError(403, f"[{caller.app.name}]越权访问应用[{name}] (the token is for another application)")
+            raise CallError(403, f"the token is for {caller.app.name}, not for {name}")
         return caller.app, caller.client_id
     if not name:
         raise CallError(500, "Value cannot be null. (Parameter 'AppId')")

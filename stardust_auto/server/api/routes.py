@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from stardust_auto.log import get_logger
 from stardust_auto.server.api import apps, commands, configs, health, oauth, services, traces
 from stardust_auto.server.api.call import Call
-from stardust_auto.server.errors import CallError, ProblemError
-from stardust_auto.server.replies import failure, json_response, problem, success
-from stardust_auto.wire.reading import BindError
+from stardust_auto.server.replies import json_response, success
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 
     from stardust_auto.server.services import Services
 
-logger = get_logger(__name__)
 _GET = ("GET", "HEAD")
 _POST = ("POST",)
 _BOTH = ("GET", "HEAD", "POST")
@@ -34,6 +30,8 @@ class _Route:
     handler: Callable[[Call], Any] | None = None
     waits: Callable[[Call], Awaitable[Any]] | None = None
     #: The answer has no envelope.
+    large: Callable[[Call], object] | None = None
+    """Who may send a large body; called before the body is read."""
     bare: bool = False
 
 
@@ -52,8 +50,8 @@ _ROUTES: dict[str, _Route] = {
     "/app/unregisterservice": _Route(_POST, services.unregister),
     "/app/resolveservice": _Route(_POST, services.resolve),
     "/app/searchservice": _Route(_POST, services.search),
-    "/trace/report": _Route(_POST, traces.report),
-    "/trace/reportraw": _Route(_POST, traces.report_raw),
+    "/trace/report": _Route(_POST, traces.report, large=traces.reporter),
+    "/trace/reportraw": _Route(_POST, traces.report_raw, large=traces.reporter),
     "/trace/sethotapp": _Route(_POST, traces.set_hot_app, bare=True),
     "/trace/tree": _Route(_GET, traces.tree),
     "/config/getall": _Route(_BOTH, configs.get_all),
@@ -83,20 +81,12 @@ async def dispatch(request: Request, parts: Services) -> Response:
         return Response(b"", 404)
     if request.method not in route.methods:
         return Response(b"", 405, headers={"Allow": ", ".join(route.methods)})
+    if route.large:  # a stranger must not make the server hold a large body
+        await run_in_threadpool(route.large, read_call(request, b"", parts))
     call = read_call(request, await request.body(), parts)
-    try:
-        if route.waits is not None:
-            return success(await route.waits(call))
-        return await run_in_threadpool(_answer, route, call)
-    except CallError as error:
-        return failure(error)
-    except ProblemError as error:
-        return problem(error)
-    except BindError as error:
-        return problem(ProblemError(400, error.errors))
-    except Exception:
-        logger.exception("%s %s failed", request.method, path)
-        return failure(CallError(500, "internal error of the server"))
+    if route.waits is not None:
+        return success(await route.waits(call))
+    return await run_in_threadpool(_answer, route, call)
 
 
 def _answer(route: _Route, call: Call) -> Response:
@@ -108,9 +98,5 @@ def _answer(route: _Route, call: Call) -> Response:
 
 
 async def _notify_without_upgrade(request: Request, parts: Services) -> Response:
-    call = read_call(request, b"", parts)
-    try:
-        await run_in_threadpool(call.caller)
-    except CallError as error:
-        return failure(error)
+    await run_in_threadpool(read_call(request, b"", parts).caller)
     return json_response({"code": 0, "data": {}}, 400)

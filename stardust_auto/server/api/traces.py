@@ -23,7 +23,7 @@ _TOKENLESS_BYTES = 1 << 20
 
 def report(call: Call) -> TraceReply | None:
     """POST /Trace/Report: JSON. A body that cannot be read is ``data: null``, as with a StarServer."""
-    caller = _caller(call)
+    caller = reporter(call)
     call.require_json(empty=True)
     try:
         parsed = _parse(call, caller)
@@ -34,7 +34,7 @@ def report(call: Call) -> TraceReply | None:
 
 def report_raw(call: Call) -> TraceReply | None:
     """POST /Trace/ReportRaw: gzip or JSON, whatever the content type says."""
-    caller = _caller(call)
+    caller = reporter(call)
     if not call.body:
         return None
     try:
@@ -44,7 +44,7 @@ def report_raw(call: Call) -> TraceReply | None:
     return _store(call, caller, parsed)
 
 
-def _caller(call: Call) -> Caller | None:
+def reporter(call: Call) -> Caller | None:
     """The caller by its token; ``None`` for a report without one from an address where an instance is logged in.
 
     The official Python, PHP and JavaScript SDKs never send a token (protocol.md §12.6). The address is checked before
@@ -82,7 +82,7 @@ def _store(call: Call, caller: Caller | None, parsed: TraceReport) -> TraceReply
     app, client_id = (caller.app, caller.client_id) if caller is not None else _reporter(call, parsed)
     name = (parsed.app_id or "").strip()
     if name and name.lower() != app.name.lower():
-        raise CallError(403, f"[{app.name}]越权访问应用[{name}] (the token is for another application)")
+        raise CallError(403, f"the token is for {app.name}, not for {name}")
     store = call.services.store
     if parsed.info is not None and app.policy.enable_meter:
         store.instances.ping(app.id, client_id, call.address, parsed.info)

@@ -45,6 +45,14 @@ def reset_secret(services: Services, path: Mapping[str, str], _fields: Mapping[s
     return link("apps", path["app"], done="reset")
 
 
+def delete(services: Services, path: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    """Delete an application, once its name has been typed."""
+    if fields.get("name", "").strip().lower() != path["app"].lower():
+        raise CallError(400, "Type the name of the application to delete it.")
+    admin.delete_app(_call(services, path, {}))
+    return link("", done="deleted")
+
+
 def open_config(services: Services, _path: Mapping[str, str], fields: Mapping[str, str]) -> str:
     """Go to the configuration of an application, which is made when there is none."""
     name = fields.get("app", "").strip()
@@ -61,7 +69,12 @@ def stage(services: Services, path: Mapping[str, str], fields: Mapping[str, str]
     """Stage one value, or its end."""
     key = fields.get("key", "").strip()
     value = None if fields.get("action") == "delete" else fields.get("value", "").replace("\r\n", "\n")
-    body: dict[str, Any] = {"scope": fields.get("scope", ""), "items": {key: value}}
+    if (
+        value == "" and is_secret_name(key) and "comment" in fields
+    ):  # its value was not shown, so nobody can mean to empty it
+        body: dict[str, Any] = {"scope": fields.get("scope", ""), "items": {}}
+    else:
+        body = {"scope": fields.get("scope", ""), "items": {key: value}}
     if "comment" in fields:
         body["comments"] = {key: fields["comment"]}
     admin.stage_config(_call(services, path, body))

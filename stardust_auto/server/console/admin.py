@@ -130,6 +130,26 @@ def update_app(call: AdminCall) -> dict[str, Any]:
     return app_object(call.services, changed)
 
 
+def delete_app(call: AdminCall) -> dict[str, Any]:
+    """DELETE apps/{app}: with its traces, its counts, and every version of its configuration."""
+    app = call.app()
+    call.services.delete_app(app)
+    return {"deleted": app.name}
+
+
+def set_secret(call: AdminCall) -> dict[str, Any]:
+    """POST apps/{app}/secret `{secret?}`: give the application this secret, else a new one; an unknown application is made.
+
+    The secret is in this one answer; the server keeps its hash only.
+    """
+    given = call.body.get("secret")
+    if given is not None and not (isinstance(given, str) and 8 <= len(given) <= 100 and not given.startswith("$")):
+        raise CallError(400, "secret must be a text of 8 to 100 characters that does not begin with $")
+    apps = call.services.store.apps
+    app = apps.find(call.path["app"]) or apps.create(call.path["app"])
+    return {"name": app.name, "secret": apps.set_secret(app, given)}
+
+
 def text_list(name: str, value: object) -> list[str]:
     """A list of texts, or null; CallError 400."""
     if value is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from stardust_auto.server.console import admin
 from stardust_auto.server.console.access import Access, same_origin
-from stardust_auto.server.console.pages import page_routes
+from stardust_auto.server.console.pages import Pages
 from stardust_auto.server.errors import CallError
 from stardust_auto.server.replies import json_response
 
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
 
     from stardust_auto.server.services import Services
 
-_log = logging.getLogger("stardust_auto.server")
 _API: tuple[tuple[str, str, Callable[[admin.AdminCall], Any]], ...] = (
     ("GET", "/apps", admin.apps),
     ("POST", "/apps/{app}", admin.update_app),
+    ("DELETE", "/apps/{app}", admin.delete_app),
+    ("POST", "/apps/{app}/secret", admin.set_secret),
     ("GET", "/apps/{app}/operations", admin.operations),
     ("GET", "/apps/{app}/events", admin.events),
     ("GET", "/traces", admin.traces),
@@ -42,47 +42,42 @@ _API: tuple[tuple[str, str, Callable[[admin.AdminCall], Any]], ...] = (
 )
 
 
-def console_routes(services: Services) -> list[BaseRoute]:
-    """Everything below `/console`."""
-    access = Access(services)
+class Console:
+    """The pages and the JSON interface of one server."""
 
-    async def proof(request: Request) -> Response:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._access = Access(services)
+        self._pages = Pages(services, self._access)
+        by_path: dict[str, dict[str, Callable[[admin.AdminCall], Any]]] = {}
+        for method, path, handler in _API:
+            by_path.setdefault(path, {})[method] = handler
+        api = [Route(f"/api{path}", self._endpoint(found), methods=[*found]) for path, found in by_path.items()]
+        self.routes: list[BaseRoute] = [Route("/proof", self._proof), *api, *self._pages.routes()]
+        self.error_page = self._pages.error_page
+
+    async def _proof(self, request: Request) -> Response:
         nonce = request.query_params.get("nonce", "")
         if not 16 <= len(nonce) <= 100:
-            return json_response({"error": "nonce must have 16 to 100 characters"}, 400)
-        return json_response({"proof": access.proof(nonce), "instance": services.instance[:8]})
+            raise CallError(400, "nonce must have 16 to 100 characters")
+        host, port = request.scope["server"]
+        return json_response({"proof": self._access.proof(nonce, host, port), "instance": self._services.instance[:8]})
 
-    routes: list[BaseRoute] = [Route("/proof", proof)]
-    by_path: dict[str, dict[str, Callable[[admin.AdminCall], Any]]] = {}
-    for method, path, handler in _API:
-        by_path.setdefault(path, {})[method] = handler
-    routes += [
-        Route(f"/api{path}", _endpoint(services, access, by_path[path]), methods=[*by_path[path]]) for path in by_path
-    ]
-    return routes + page_routes(services, access)
-
-
-def _endpoint(
-    services: Services, access: Access, handlers: dict[str, Callable[[admin.AdminCall], Any]]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        session = access.session(request)
-        if session is None:
-            return json_response({"error": "the administrator's key is missing or wrong"}, 401)
-        method = "GET" if request.method == "HEAD" else request.method
-        if method != "GET" and session.token and not same_origin(request):
-            return json_response({"error": "refused: sent from another site"}, 403)
-        try:
+    def _endpoint(
+        self, handlers: dict[str, Callable[[admin.AdminCall], Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            session = await self._access.session(request)
+            if session is None:
+                return json_response({"error": "the administrator's key is missing or wrong"}, 401)
+            method = "GET" if request.method == "HEAD" else request.method
+            if method != "GET" and session.token and not same_origin(request):
+                raise CallError(403, "refused: sent from another site")
             body = _object(request, await request.body()) if method != "GET" else {}
-            call = admin.AdminCall(services, request.path_params, dict(request.query_params), body)
+            call = admin.AdminCall(self._services, request.path_params, dict(request.query_params), body)
             return await run_in_threadpool(lambda: json_response(handlers[method](call)))
-        except CallError as exc:
-            return json_response({"error": exc.message}, exc.code if 400 <= exc.code < 500 else 500)
-        except Exception:  # noqa: BLE001 - whatever a handler does, the server answers and goes on
-            _log.exception("%s %s failed", request.method, request.url.path)
-            return json_response({"error": "internal error of the server"}, 500)
 
-    return endpoint
+        return endpoint
 
 
 def _object(request: Request, body: bytes) -> dict[str, Any]:

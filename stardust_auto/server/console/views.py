@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from stardust_auto.privacy import is_secret_name, mask_value
 from stardust_auto.server.console import admin
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _LAST_TICK = 0.93
 _DEPTH = 20
 _GONE = 5  # instances that are off line: the latest ones only
 _WIDTH = 1000.0
+#: Characters of a value on a page.
+_SHOWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,23 @@ def age(milliseconds: float) -> str:
     return f"{seconds} s"
 
 
+def masked(key: str, value: str | None) -> str:
+    """A value as a page may show it: a key that sounds secret hides all of it, a password inside a value hides itself.
+
+    What is long is cut: a page with twenty versions of a large value would be megabytes.
+    """
+    shown = mask_value(key, value) or ""
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}… (+{len(shown) - _SHOWN})"
+
+
+def is_veiled(key: str, value: str | None) -> bool:
+    """Whether a page does not show all of a value."""
+    return is_secret_name(key) or mask_value(key, value) != value
+
+
 FILTERS: dict[str, Callable[..., str]] = {"duration": duration, "clock": clock, "age": age}
+#: What templates may call.
+FUNCTIONS: dict[str, Callable[..., object]] = {"masked": masked, "secret": is_veiled}
 
 
 def applications(services: Services, _path: Mapping[str, str], _query: Mapping[str, str]) -> Page:
@@ -194,6 +213,7 @@ def config(services: Services, path: Mapping[str, str], query: Mapping[str, str]
             "history": services.releases.history(app, 20),
             "used": used,
             "missed": sorted(missed),
+            "zone": datetime.now().astimezone().tzname(),
             "readers": found["instances"],
         },
     )

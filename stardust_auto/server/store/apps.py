@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import secrets
+import sqlite3
 import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stardust_auto.log import get_logger
 from stardust_auto.server.errors import CallError
 from stardust_auto.wire.proof import md5_hex, proves
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
     from stardust_auto.server.settings import ServerSettings
     from stardust_auto.server.store.database import Database
 
+_log = get_logger(__name__)
 _BAD_NAME = re.compile(r"[#/\\\x00-\x1f\x7f\ud800-\udfff]")
 _ALPHABET = string.ascii_letters + string.digits
 #: Milliseconds for which a secret that nobody has shown to have is issued again, to the address that it was issued to.
@@ -68,6 +70,10 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"[,;]", text) if part.strip())
 
 
+def _random_secret() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(16))
+
+
 class Apps:
     """Applications by name; names differ only by case are one application (protocol.md §12.1, 14)."""
 
@@ -102,7 +108,7 @@ class Apps:
         if not name:
             raise CallError(500, "名称不能为空！ (Parameter 'Name')")
         if len(name) > 50 or _BAD_NAME.search(name):
-            raise CallError(400, "无效的应用名 (an application name has at most 50 characters and no # / \\)")
+            raise CallError(400, "an application name has at most 50 characters and no # / \\")
         md5 = md5_hex(secret) if secret else None
         with self._database.write() as db:
             db.execute(
@@ -112,7 +118,9 @@ class Apps:
             row = db.execute("SELECT * FROM app WHERE name = ?", (name,)).fetchone()
         return self._app(row)
 
-    def login(self, name: str, secret: str, display_name: str, version: str, address: str) -> tuple[App, str | None]:
+    def login(
+        self, name: str, secret: str, display_name: str, version: str, address: str, *, replaces: bool = False
+    ) -> tuple[App, str | None]:
         """Check the secret, or issue one to an application that has none: again, where the one that asked first was gone too soon.
 
         Returns:
@@ -123,25 +131,44 @@ class Apps:
         """
         app = self.find(name)
         if app is None:
-            if not self._settings.auto_register:
-                raise CallError(403, f"应用[{name}]未注册，禁止登录 (unknown application)")
+            if not self._settings.auto_register and not self._enrolled(secret):
+                raise CallError(403, f"{name} is no application of this server, and registration is closed")
             app = self.create(name, display_name=display_name)
         if not app.enabled:
             raise CallError(403, f"应用[{app.name}]已禁用，禁止登录")
-        issued = self._issue(app.id, address)
+        issued = None if self._adopt(app.id, secret, address, replaces=replaces) else self._issue(app.id, address)
         if issued is None and not secret:
             issued = self._issued_in_vain(app.id, address)
         if self._enrolled(secret):
             issued = None  # it needs no other; but an application in use must not be open to the first stranger either
         elif issued is None:
             self.check(app, secret)
-        with self._database.write() as db:
-            db.execute(
-                "UPDATE app SET last_login = :now, version = CASE WHEN :version <> '' THEN :version ELSE version END, "
-                "display_name = CASE WHEN display_name = '' THEN :display ELSE display_name END WHERE id = :id",
-                {"now": self._clock(), "version": version[:50], "display": display_name[:50], "id": app.id},
-            )
+        try:
+            with self._database.write() as db:
+                db.execute(
+                    "UPDATE app SET last_login = :now, version = CASE WHEN :version <> '' THEN :version ELSE version END, "
+                    "display_name = CASE WHEN display_name = '' THEN :display ELSE display_name END WHERE id = :id",
+                    {"now": self._clock(), "version": version[:50], "display": display_name[:50], "id": app.id},
+                )
+        except sqlite3.OperationalError as error:  # a full disk is no reason to lock a program out of its configuration
+            _log.warning("the login of %s is not noted: %s", app.name, error)
         return app, issued
+
+    def _adopt(self, app_id: int, secret: str, address: str, *, replaces: bool) -> bool:
+        """Take the plain secret of a first login as that of the application, so that its other instances know it, too.
+
+        A salted one cannot be taken, since it does not tell the secret. So a client may log in twice: salted, as the protocol wants it,
+        then plain with the token of the first login (``replaces``) instead of the secret that it was issued.
+        """
+        if not secret or secret.startswith("$") or self._enrolled(secret):
+            return False
+        issued = self._issued_in_vain(app_id, address) if replaces else None
+        with self._database.write() as db:
+            changed = db.execute(
+                "UPDATE app SET secret_md5 = ? WHERE id = ? AND (secret_md5 IS NULL OR secret_md5 = ?)",
+                (md5_hex(secret), app_id, md5_hex(issued) if issued else None),
+            ).rowcount
+        return bool(changed)
 
     def check(self, app: App, secret: str) -> None:
         """Raises CallError 403 unless `secret` (plain or salted) is the one of `app`."""
@@ -150,8 +177,12 @@ class Apps:
         with self._database.read() as db:
             stored = db.execute("SELECT secret_md5 FROM app WHERE id = ?", (app.id,)).fetchone()["secret_md5"]
         if not secret or stored is None or not self._matches(secret, stored):
-            hint = "wrong secret; reset it in the console" if secret else "this application needs its secret"
-            raise CallError(403, f"非法访问应用[{app.name}]！ ({hint})")
+            hint = (
+                "wrong secret: set STARDUST_SECRET to the right one, or give it a new one with 'stardustctl apps secret'"
+                if secret
+                else "this application needs its secret: set STARDUST_SECRET"
+            )
+            raise CallError(403, f"{app.name}: {hint}")
         self.confirm(app)
 
     def confirm(self, app: App) -> None:
@@ -170,13 +201,21 @@ class Apps:
 
     def _issue(self, app_id: int, address: str) -> str | None:
         """A new secret for an application that has none; two first logins at once: one of them gets it."""
-        secret = "".join(secrets.choice(_ALPHABET) for _ in range(16))
+        secret = _random_secret()
         with self._database.write() as db:
             statement = "UPDATE app SET secret_md5 = ? WHERE id = ? AND secret_md5 IS NULL"
             changed = db.execute(statement, (md5_hex(secret), app_id)).rowcount
         if not changed:
             return None
         self._unconfirmed[app_id] = (secret, address, self._clock())
+        return secret
+
+    def set_secret(self, app: App, secret: str | None = None) -> str:
+        """Give an application this secret, or a new random one; returns it. Instances with another one are refused from now on."""
+        secret = secret or _random_secret()
+        with self._database.write() as db:
+            db.execute("UPDATE app SET secret_md5 = ? WHERE id = ?", (md5_hex(secret), app.id))
+        self._unconfirmed.pop(app.id, None)
         return secret
 
     def reset_secret(self, app: App) -> None:

@@ -74,6 +74,16 @@ class Store:
             db.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
             return value
 
+    def sign_out(self, session: str, expires: int) -> None:
+        """Remember until ``expires`` (Unix seconds) that a session of the console is over."""
+        with self.database.write() as db:
+            db.execute("INSERT OR IGNORE INTO signed_out (session, expires) VALUES (?, ?)", (session, expires))
+
+    def signed_out(self, session: str) -> bool:
+        """Whether a session of the console is over."""
+        with self.database.read() as db:
+            return db.execute("SELECT 1 FROM signed_out WHERE session = ?", (session,)).fetchone() is not None
+
     def prune(self) -> int:
         """Remove what is too old or too much; returns the number of rows."""
         self.instances.write()
