@@ -220,6 +220,7 @@ def test_secrets_are_masked_on_pages(platform: Platform) -> None:
             "value": "",
             "comment": "",
             "action": "set",
+            "veiled": "1",
         }
         http.post(f"{platform.url}/console/config/demo/stage", data=unchanged, timeout=5)
     item = next(item for item in platform.admin("GET", "config/demo")["items"] if item["key"] == "db:password")

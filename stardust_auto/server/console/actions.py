@@ -69,9 +69,7 @@ def stage(services: Services, path: Mapping[str, str], fields: Mapping[str, str]
     """Stage one value, or its end."""
     key = fields.get("key", "").strip()
     value = None if fields.get("action") == "delete" else fields.get("value", "").replace("\r\n", "\n")
-    if (
-        value == "" and is_secret_name(key) and "comment" in fields
-    ):  # its value was not shown, so nobody can mean to empty it
+    if value == "" and fields.get("veiled"):  # the value was not shown, so nobody can mean to empty it
         body: dict[str, Any] = {"scope": fields.get("scope", ""), "items": {}}
     else:
         body = {"scope": fields.get("scope", ""), "items": {key: value}}
