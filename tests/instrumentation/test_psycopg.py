@@ -12,11 +12,14 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="psycopg is part of the extra 'test'")
 
 from psycopg import sql  # noqa: E402 - it may be missing
+from psycopg.conninfo import make_conninfo  # noqa: E402
 from psycopg.rows import dict_row  # noqa: E402
 
 from stardust_auto.process.context import suppressed  # noqa: E402
 
-SERVER = os.environ.get("STARDUST_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
+ADDRESS = os.environ.get("STARDUST_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
+SCHEMA = f"stardust_kit_{os.getpid()}"
+SERVER = make_conninfo(ADDRESS, options=f"-csearch_path={SCHEMA}")
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +27,14 @@ def server():
     """The address of a PostgreSQL with a table ``kit_item`` of two rows."""
     try:
         with suppressed(), psycopg.connect(SERVER, connect_timeout=3, autocommit=True) as connection:
-            connection.execute("DROP TABLE IF EXISTS kit_item")
+            connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute("CREATE TABLE kit_item (id int PRIMARY KEY, name text)")
             connection.execute("INSERT INTO kit_item VALUES (1, 'one'), (2, 'two')")
     except psycopg.OperationalError as error:
         pytest.skip(f"no PostgreSQL at STARDUST_TEST_POSTGRES_URL or 127.0.0.1:5432: {str(error).splitlines()[0]}")
-    return SERVER
+    yield SERVER
+    with suppressed(), psycopg.connect(SERVER, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
 
 
 def calls(trace):

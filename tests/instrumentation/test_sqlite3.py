@@ -18,6 +18,8 @@ from sqlite3 import dbapi2
 
 import pytest
 
+from stardust_auto.instrumentation.kit.dbapi import trace_cursors
+from stardust_auto.instrumentation.registry import registry
 from stardust_auto.process.context import suppressed
 
 SELECT = "SELECT a FROM t ORDER BY a"
@@ -618,3 +620,142 @@ def test_dump_to_text_io(same):
         return out.getvalue()
 
     same(probe)
+
+
+# -- classes of the program --------------------------------------------------------------------------------------------
+
+
+def test_a_class_of_the_program_is_not_told_of_its_traced_subclass(same):
+    class Registering(type):
+        made: list = []  # noqa: RUF012 - a probe
+
+        def __init__(cls, *args):
+            super().__init__(*args)
+            Registering.made.append(cls.__name__)
+
+    class Counted(sqlite3.Connection, metaclass=Registering):
+        opened = 0
+        heard: list = []  # noqa: RUF012 - a probe
+
+        def __init_subclass__(cls, **options):
+            super().__init_subclass__(**options)
+            Counted.heard.append((cls.__name__, options))
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            type(self).opened += 1
+
+    def probe():
+        Counted.opened = 0
+        Counted.heard.clear()
+        for _ in range(2):
+            sqlite3.connect(":memory:", factory=Counted).close()
+
+        class Below(type(sqlite3.connect(":memory:", factory=Counted))):
+            pass
+
+        return (
+            Counted.opened,
+            Counted.heard,
+            sorted(set(Registering.made)),
+            [name for name in dir(Below) if "stardust" in name],
+        )
+
+    same(probe)
+
+
+def test_what_is_set_on_the_class_of_a_connection_is_set_on_the_programs_own(same):
+    class Mine(sqlite3.Connection):
+        pass
+
+    def probe():
+        connection = sqlite3.connect(":memory:", factory=Mine)
+        type(connection).note = 1
+        seen = Mine.note, vars(Mine)["note"]
+        del type(connection).note
+        with pytest.raises(TypeError) as caught:
+            type(sqlite3.connect(":memory:")).note = 1
+        return seen, hasattr(Mine, "note"), str(caught.value)
+
+    same(probe)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("pickler", [pickle.dumps, pickle._dumps])
+def test_the_class_of_a_connection_is_pickled_as_the_programs_own(same, pickler, protocol):
+    def probe():
+        connection = sqlite3.connect(":memory:", factory=Pickled)
+        kinds = type(connection), type(sqlite3.connect(":memory:")), type(connection.cursor())
+        return [pickle.loads(pickler(kind, protocol)) for kind in kinds]
+
+    same(probe)
+
+
+class Pickled(sqlite3.Connection):
+    pass
+
+
+def test_a_class_that_refuses_subclasses_is_traced_or_left_alone(trace):
+    class Final(sqlite3.Connection):
+        def __init_subclass__(cls, **options):
+            raise TypeError("no subclasses")
+
+    for _ in range(100):
+        sqlite3.connect(":memory:", factory=Final).execute("SELECT 1 FROM (SELECT 1)").close()
+    sqlite3.connect(":memory:").execute("SELECT 1 FROM (SELECT 1)")
+    assert len(trace.names) == 101
+
+
+def test_a_class_that_cannot_be_derived_is_remembered_and_left_alone(trace, monkeypatch):
+    tried = []
+
+    def derive(like, *args, **options):
+        tried.append(like)
+        raise TypeError("no subclasses")
+
+    class Final(sqlite3.Connection):
+        pass
+
+    from stardust_auto.instrumentation.sqlite3 import classes
+
+    monkeypatch.setattr(classes, "derive", derive)
+    for _ in range(100):
+        assert type(sqlite3.connect(":memory:", factory=Final)) is Final
+    assert len(tried) <= 3
+
+
+def test_the_fast_way_and_the_plain_way_agree(traced_block):
+    """The traced classes have the steps of ``kit.dbapi`` in one piece."""
+
+    class Plain(sqlite3.Cursor):
+        def execute(self, *args):
+            return super().execute(*args)
+
+        def executemany(self, *args):
+            return super().executemany(*args)
+
+    def use(cursor):
+        cursor.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)")
+        cursor.executemany("INSERT INTO item VALUES (?, ?)", [(number, "secret") for number in range(5)])
+        cursor.execute("UPDATE item SET name = 'secret' WHERE id > ?", (2,))
+        cursor.execute("SELECT * FROM item").fetchall()
+        for wrong in (("SELECT nothing FROM item",), ("SELECT ?", ()), (7,), ("",)):
+            with contextlib.suppress(sqlite3.Error, TypeError):
+                cursor.execute(*wrong)
+
+    def told(trace):
+        return [
+            (span.name, span.tag, span.value, span.error.partition("\r\n")[0])
+            for span in trace.spans
+            if span.name[:3] == "db:"
+        ]
+
+    with traced_block() as fast:
+        use(sqlite3.connect(":memory:", isolation_level=None).cursor())
+    with traced_block(integrations={"sqlite3": False}) as plain:
+        patches = registry.patches("plain")
+        patches.switch(plain.tracer)
+        trace_cursors(patches, [Plain], lambda _connection: "memory")
+        use(sqlite3.connect(":memory:", isolation_level=None).cursor(Plain))
+        patches.restore()
+    assert told(fast) == told(plain)

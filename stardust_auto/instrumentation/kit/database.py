@@ -43,8 +43,10 @@ def describe(sql: str, many: bool) -> str:
     return DbCall(sql, many).tag()
 
 
-def text_of(statement: Any, context: Any = None) -> str:
-    """The text of ``statement``: of ``bytes``, of what psycopg composes (``as_string``), of a template of Python 3.14.
+def text_of(statement: Any, context: Any = None) -> str | None:
+    """The text of ``statement``, also of ``bytes``, of what psycopg composes (``as_string``) and of a template of Python 3.14.
+
+    ``None`` for anything else, which the driver refuses.
 
     Args:
         context: the cursor or connection that psycopg2 asks for. The values of a template are left out.
@@ -57,7 +59,7 @@ def text_of(statement: Any, context: Any = None) -> str:
     if callable(compose):
         return str(compose(context))
     strings = getattr(statement, "strings", None)
-    return "?".join(map(str, strings)) if isinstance(strings, tuple) else ""
+    return "?".join(map(str, strings)) if isinstance(strings, tuple) else None
 
 
 class SqlNames(NameCache):

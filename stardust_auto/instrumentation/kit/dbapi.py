@@ -55,9 +55,11 @@ def trace_cursors(
             statement = args[0] if args else next((kwargs[key] for key in _KEYWORDS if key in kwargs), None)
             return None if statement is None else (cursor, statement)
 
-        def after(state: Any, _result: Any, error: BaseException | None) -> Outcome:
+        def after(state: Any, _result: Any, error: BaseException | None) -> Outcome | None:
             cursor, statement = state
             sql = text_of(statement, cursor)
+            if sql is None:
+                return None
             rows = cursor.rowcount if error is None else 0
             return names_of(cursor.connection)[sql], describe, (sql, many), error, max(rows or 0, 0)
 

@@ -34,10 +34,10 @@ class Connect:
         self._classes = TracedClasses(patches, module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._patches.tracer is not None and current_span.get() is not SUPPRESSED:
+        if (self._patches.tracer or self._patches.resume()) is not None and current_span.get() is not SUPPRESSED:
             try:
                 args, kwargs = self._with_factory(args, kwargs)
-            except Exception as fault:  # noqa: BLE001 - for example a class that cannot have subclasses: left as it is
+            except Exception as fault:  # noqa: BLE001 - the integration's own code; counted, and the call goes on
                 self._patches.fault(fault)
         if len(args) > 1 and sys.version_info >= (3, 12):  # deprecated, and said in the name of the calling line
             return call_as(sys._getframe(1), self.__wrapped__, args, kwargs)
