@@ -1,17 +1,24 @@
 """Names of operations: few, stable, readable, in the platform's own form (protocol.md §5.6).
 
-Each kind has a cache that maps what the call was made with (SQL text, URL, command, path) to its name, so that a name is worked out
-once and then costs one dictionary look-up. Every cache is bounded, and so is the number of names that it can give.
+Each kind has a cache that maps what a call was made with (SQL text, URL, command, path) to its name. A name is worked out once and then
+costs one dictionary look-up. Every cache is bounded, and so is the number of its names.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+from stardust_auto.process.clock import SYSTEM_CLOCK
+from stardust_auto.tracing.paths import PathTree
+
+if TYPE_CHECKING:
+    from stardust_auto.process.clock import Clock
 
 _CACHE_SIZE = 1024
-#: Distinct names for one host before its paths are no longer told apart (protocol.md §5.6).
+#: Names of one host that are told apart (protocol.md §5.6).
 NAMES_PER_HOST = 64
-#: Distinct unrouted paths of one application before only their first segment counts.
+#: Names of one application's unrouted paths that are told apart.
 NAMES_PER_APP = 256
 _NAME_LIMIT = 200
 #: Names beyond this many in one period share one per kind: 2000 new names took the server 5.7 s (protocol.md §12.2).
@@ -57,15 +64,20 @@ def _variable(segment: str) -> bool:
     return digits == len(segment) or (len(segment) >= 16 and digits >= 4)
 
 
+#: Segments of a path that belong to a name.
+_MAX_SEGMENTS = 8
+
+
 class HttpNames(NameCache):
     """``{scheme}://{authority}/{leading segments}``: a segment counts while it has fewer than 16 characters and is no number.
 
-    After 64 distinct names for a host, only ``{scheme}://{authority}``.
+    A segment where more than ``MAX_WORDS`` different words stand is ``*``: ``https://api.example.com/users/*/profile``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
-        self._hosts: dict[str, set[str]] = {}
+        self._clock = clock
+        self._hosts: dict[str, PathTree] = {}
 
     def make(self, key: str) -> str:
         scheme, separator, rest = key.partition("://")
@@ -85,45 +97,65 @@ class HttpNames(NameCache):
         path = re.split("[?#]", rest[end:], maxsplit=1)[0]
         segments: list[str] = []
         pieces = path.split("/")[1:]
-        for index, segment in enumerate(pieces):
+        for index, segment in enumerate(pieces[:_MAX_SEGMENTS]):
             length = len(segment) + (index < len(pieces) - 1)
             if length > 16 or not segment or _variable(segment):
                 break
             segments.append(segment)
-        name = f"{base}/{'/'.join(segments)}" if segments else base
-        if name == base:
+        if not segments:
             return base
-        known = self._hosts.setdefault(base, set()) if len(self._hosts) < _CACHE_SIZE else {name: None}
-        if isinstance(known, set) and name not in known:
-            if len(known) >= NAMES_PER_HOST:
+        tree = self._hosts.get(base)
+        if tree is None:
+            if len(self._hosts) >= _CACHE_SIZE:
                 return base
-            known.add(name)
-        return name
+            tree = self._hosts[base] = PathTree(NAMES_PER_HOST, self._clock)
+        if tree.learn(segments):
+            self.clear()
+        return f"{base}/{'/'.join(tree.name(segments))}"
+
+
+class UnsettledName(str):
+    """The name of a path that may not exist. A span is not sampled because such a name is new."""
+
+    __slots__ = ()
 
 
 class PathNames(NameCache):
     """``/first/second`` for a request whose route is not known: no method, no query, no host; ``/`` for the root.
 
-    Numbers and long ids are left out, and after 256 distinct names only the first segment counts.
+    A name ends before the first number or long id. A segment where more than ``MAX_WORDS`` different words stand is ``*``: ``/users/*``.
+    Only paths that the application has answered count, so requests for what does not exist use no names up: :meth:`settle`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
-        self._known: set[str] = set()
+        self._clock = clock
+        self._tree = PathTree(NAMES_PER_APP, clock)
 
     def make(self, key: str) -> str:
-        segments: list[str] = []
+        return "/" + "/".join(self._tree.name(self._words(key)))
+
+    def __missing__(self, key: str) -> str:
+        return UnsettledName(self.make(key)[:_NAME_LIMIT])
+
+    def settle(self, key: str) -> str:
+        """The name of a path that exists: remembered, and the same from now on until its level is called ``*``."""
+        if self._tree.learn(self._words(key)):
+            self.clear()
+        return super().__missing__(key)
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.clear()
+        self._tree = PathTree(NAMES_PER_APP, self._clock)
+
+    @staticmethod
+    def _words(key: str) -> list[str]:
+        words: list[str] = []
         for segment in key.partition("?")[0].split("/"):
             if not segment:
                 continue
-            if _variable(segment) or len(segments) == 2:
+            if _variable(segment) or len(words) == 2:
                 break
-            segments.append(operation_name(segment)[:64])
-        name = "/" + "/".join(segments)
-        if name in self._known:
-            return name
-        if len(self._known) >= NAMES_PER_APP:
-            first = f"/{segments[0]}" if segments else "/"
-            return first if first in self._known else "/(other)"
-        self._known.add(name)
-        return name
+            words.append(operation_name(segment)[:64])
+        return words

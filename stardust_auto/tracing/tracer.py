@@ -169,7 +169,7 @@ class Tracer:
             span._trace_id = parent._trace_id
             span._parent_id = parent._span_id
             span._trace = parent._trace or trace_of(parent)
-        if not flag:
+        if not flag and type(name) is str:
             builder = self._builders.get(name)
             flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
         span._tracer = self

@@ -45,7 +45,7 @@ class Trace:
 
 @contextmanager
 def traced(**settings):
-    SERVER_NAMES.clear()  # of the applications of other tests
+    SERVER_NAMES.forget()  # of the applications of other tests
     tracer = Tracer(TracePolicy(max_samples=1000, max_errors=1000), keep_totals=True)
     registry.install(lambda: tracer, AgentSettings(**settings))
     try:

@@ -942,3 +942,42 @@ def test_under_a_span_of_the_programs_own(trace):
     with trace.tracer.new_span("job") as job:
         served(simple)
     assert trace.named("/a/b").parent_id == job.span_id
+
+
+def test_a_scanner_takes_no_name_from_what_exists_and_leaves_no_orphan(trace):
+    """Instrumentation review D4, D8: 404s used the names up, and calls below them named a parent that nobody had."""
+    tracer = trace.tracer
+
+    def app(environ, start_response):
+        tracer.record("db:x:Select:session", tracer.now(), current_span.get())
+        missing = environ["PATH_INFO"].startswith("/scan")
+        start_response("404 Not Found" if missing else "200 OK", [*OK])
+        return [b""]
+
+    for number in range(300):
+        served(app, f"/scan{number}/{chr(97 + number % 26)}")
+    for path in ("/orders/new", "/orders/list", "/health"):
+        for _ in range(2):
+            served(app, path)
+    builders = {builder.name: builder for builder in tracer.take()}
+    assert {name: builder.total for name, builder in builders.items() if name.startswith("/")} == {
+        "/orders/new": 2,
+        "/orders/list": 2,
+        "/health": 2,
+    }
+    samples = [sample for builder in builders.values() for sample in builder.samples]
+    known = {sample.id for sample in samples} | {""}
+    assert [sample for sample in samples if sample.parent_id not in known] == []
+    assert len(builders["db:x:Select:session"].samples) > 10
+
+
+def test_users_at_the_root_of_an_application_leave_names_of_use(trace):
+    def app(environ, start_response):
+        start_response("200 OK", [*OK])
+        return [b""]
+
+    for number in range(500):
+        served(app, f"/u{chr(97 + number % 26)}{chr(97 + number // 26)}/items/{number}")
+    names = {builder.name for builder in trace.tracer.take()}
+    assert len(names) == 41
+    assert "/*/items" in names

@@ -24,7 +24,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stardust_auto.process.context import SUPPRESSED
-from stardust_auto.tracing.naming import NameCache, PathNames, operation_name
+from stardust_auto.tracing.naming import NameCache, PathNames, UnsettledName, operation_name
 from stardust_auto.tracing.propagation import extract
 from stardust_auto.tracing.redaction import redact_query
 from stardust_auto.tracing.span import Span, SpanContext
@@ -80,12 +80,12 @@ class ServerNames(PathNames):
         return "" if key.lower().endswith(_STATIC) else super().make(key)
 
     def __missing__(self, key: str) -> str:
-        name = super().__missing__(key)
-        if name and key.lower().endswith(_PAGES):
-            name = PageName(name)
-            if key in self:
-                self[key] = name
-        return name
+        lowered = key.lower()
+        if lowered.endswith(_STATIC):
+            return NameCache.__missing__(self, key)
+        if lowered.endswith(_PAGES):
+            return PageName(self.make(key))
+        return super().__missing__(key)
 
     def learn(self, path: str, name: str) -> None:
         """Begin with ``name`` next time, for this very path: what looks like it may be another route."""
@@ -163,6 +163,8 @@ class RequestSpan(Span):
         if error == "" or type(self.name) is PageName or self._generation != tracer.generation:
             tracer.discard(self)  # not found, a static file, or begun before a fork
         else:
+            if type(self.name) is UnsettledName:
+                self.name = SERVER_NAMES.settle(self.path)
             tracer.record(self.name, self._start, self, None, (), error, self.value, self)
 
 
