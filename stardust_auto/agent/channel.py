@@ -42,8 +42,7 @@ _BACKGROUND = (
 ORIGINALS = {
     "threading": "stardust_auto.process.thread",
     "socket": "stardust_auto.process.sockets",
-    "urllib3": "stardust_auto.transport.pool",
-    "requests": "stardust_auto.transport.adapter",
+    "http.client": "stardust_auto.transport.response",
 }
 
 

@@ -200,7 +200,7 @@ def _login(target: Target, app: str) -> Iterator[Finding]:
     session = Session.acquire(Identity(target.servers, app, target.secret, push=False, cache_dir=target.cache_dir))
     try:
         session.call("/Config/GetAll", {"AppId": app, "Scope": target.scope, "Version": 0})
-        offset = session.clock_offset_ms
+        offset = session.connection.clock_offset_ms
     except StardustError as exc:
         yield Finding("bad", "login", f"as {app!r}: {exc}")
         return

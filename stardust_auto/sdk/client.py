@@ -7,8 +7,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, overload
 
 from stardust_auto.process.end import EXIT_BUDGET
-from stardust_auto.process.loops import in_thread
-from stardust_auto.sdk.link import Link, read_settings
+from stardust_auto.sdk.link import Link, in_thread, read_settings
 from stardust_auto.sdk.tracer import StardustTracer
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["StardustClient", "StardustTracer"]
 
 _RESOLVE_SECONDS = 5.0
+_LOAD_SECONDS = 3.0
 
 
 class StardustClient:
@@ -86,8 +86,6 @@ class StardustClient:
         self._config_wanted = enable_config is not False
         self._config_client: ConfigClient | None = None
         self._stop_following: Callable[[], None] | None = None
-        #: Registered before start(): the shared client may have loaded long before.
-        self._early_callbacks: list[Callable[[dict[str, str]], Any]] = []
         self._offered: tuple[str, ...] = ()
         self._watching: tuple[tuple[str, Listener], ...] = ()
 
@@ -111,9 +109,6 @@ class StardustClient:
             CLIENTS.acquire(config)
             # The agent traces publishes already where it is shared.
             self._stop_following = _nothing if self._link.shared else trace_publishes(self._link.tracer, config.app_id)
-            for callback in self._early_callbacks:
-                config.on_change(callback, tell_current=True)
-            self._early_callbacks.clear()
             config.start()
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
@@ -138,9 +133,9 @@ class StardustClient:
 
     def _start_and_load(self) -> None:
         self.start()
-        _ = self.session.registry  # its import, too, belongs here and not on the loop
+        _ = self.session  # its import, too, belongs here and not on the loop
         if self._follows:
-            self._configuration().wait_first()
+            self._configuration().wait_loaded(_LOAD_SECONDS)
 
     async def astop(self, timeout: float = EXIT_BUDGET) -> None:
         """:meth:`stop` for coroutines."""
@@ -258,11 +253,7 @@ class StardustClient:
             # The shared client may live on after this one has stopped.
             return callback(values) if self._stop_following is not None else None
 
-        if self._stop_following is None:
-            self._configuration()
-            self._early_callbacks.append(notified)
-        else:
-            self._configuration().on_change(notified)
+        self._configuration().on_change(notified)
         return callback
 
     @property
@@ -295,7 +286,7 @@ class StardustClient:
             external_address: address that consumers get in place of ``address``.
         """
         self.start()
-        self.session.registry.register(
+        self.session.services.register(
             name, address, tags, version=version, health=health, external_address=external_address
         )
         self._offered = (*(other for other in self._offered if other != name), name)
@@ -304,7 +295,7 @@ class StardustClient:
         """Withdraw the service ``name``, in the background."""
         if name in self._offered:
             self._offered = tuple(other for other in self._offered if other != name)
-            self.session.registry.leave((name,))
+            self.session.services.withdraw((name,))
 
     def resolve(
         self,
@@ -321,7 +312,7 @@ class StardustClient:
         Raises:
             StardustError: no answer from the server.
         """
-        return self.session.registry.resolve(name, tags, min_version=min_version, timeout=timeout)
+        return self.session.services.resolve(name, tags, min_version=min_version, timeout=timeout)
 
     async def aresolve(
         self,
@@ -341,7 +332,7 @@ class StardustClient:
         caller's thread. Starts the client.
         """
         self.start()
-        self.session.registry.watch(name, listener, tags)
+        self.session.services.watch(name, listener, tags)
         self._watching = (*self._watching, (name, listener))
 
     def register_command(self, name: str, handler: Callable[[Command], object]) -> None:
@@ -350,17 +341,17 @@ class StardustClient:
         A plain function runs on the background thread and must be short. The result of a coroutine function is awaited
         on the event loop that is running now, else on a loop of its own. A later registration of ``name`` replaces it.
         """
-        self.session.register_command(name, handler)
+        self.session.commands.register(name, handler)
 
     def _leave_services(self) -> None:
         """Withdraw and let go, in the background; the session does the rest when it ends."""
         offered, self._offered = self._offered, ()
         watching, self._watching = self._watching, ()
         if offered or watching:
-            registry = self.session.registry
-            registry.leave(offered)
+            services = self.session.services
+            services.withdraw(offered)
             for name, listener in watching:
-                registry.unwatch(name, listener)
+                services.unwatch(name, listener)
 
     # -- what the official SDK shows ----------------------------------------------------------------------------------
 
@@ -382,7 +373,7 @@ class StardustClient:
     @property
     def client_id(self) -> str:
         """Name of this instance, ``<ip>@<pid>`` by default."""
-        return self.session.client_id
+        return self.session.account.client_id
 
     @property
     def scope(self) -> str:

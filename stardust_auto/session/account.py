@@ -30,10 +30,10 @@ class Account:
         self._store = CredentialStore(identity.cache_dir, server, identity.app_id)
         self._chosen_client_id = identity.client_id
         self._pid = os.getpid()
-        self.fresh()
+        self.reset()
 
-    def fresh(self) -> None:
-        """As new, also in a forked child: another instance, so another ClientId."""
+    def reset(self) -> None:
+        """As new. A forked child is another instance, so it has another ClientId."""
         self._issued: Credentials | None = None
         self._client_id: str | None = None
 
@@ -56,18 +56,18 @@ class Account:
         return self._client_id
 
     def use_other_client_id(self) -> None:
-        """Somebody else goes by our ClientId: take a new one."""
+        """Another instance uses our ClientId: take a new one."""
         from stardust_auto.session.metrics import other_client_id
 
         self._client_id = other_client_id(self.client_id)
 
     @property
     def secrets(self) -> tuple[Secret | None, ...]:
-        """All that must not show up in a text."""
+        """What must not show up in a text."""
         return (self._configured.secret, self._issued.secret if self._issued else None)
 
     def candidates(self) -> Iterator[Credentials]:
-        """What to log in with, best first: issued credentials, then the configured ones."""
+        """The credentials to log in with, best first: issued ones, then the configured ones."""
         issued = self._issued or self._store.load()
         if issued is not None and issued != self._configured:
             yield issued
@@ -75,9 +75,7 @@ class Account:
 
     @contextmanager
     def turn(self, seconds: float) -> Iterator[None]:
-        """To log in within. Processes that have no secret yet go one after the other: the first is registered, the others
-        would be refused without the secret that it is given, and find it when their turn comes.
-        """
+        """Serialise first logins across processes. The first is issued a secret; the others find it on disk when their turn comes."""
         if self._configured.secret is not None or self._issued is not None or self._store.load() is not None:
             yield
             return
@@ -85,10 +83,10 @@ class Account:
             yield
 
     def accepted(self, credentials: Credentials, reply: LoginReply) -> None:
-        """The server took ``credentials``, and may have issued others.
+        """The server accepted ``credentials``, and may have issued others.
 
-        Issued credentials are forgotten only when the configured ones were taken in their place: an application that is
-        disabled for a while is refused, too, and must not lose its secret.
+        Issued credentials are forgotten only when the server accepts the configured ones in their place.
+        An application that is disabled for a while is refused too, and must not lose its secret.
         """
         if reply.code and reply.secret:
             credentials = Credentials(reply.code, Secret(reply.secret))

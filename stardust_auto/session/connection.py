@@ -1,47 +1,67 @@
 """Login, token and heartbeat of one application on one list of servers (protocol.md §2.2-§2.5, §12).
 
-Knows when to log in again, when to wait, and says each change of state once in the log. Schedules nothing itself.
+It knows when to log in again and when to wait, and logs each change of state once. It schedules nothing: it tells its ``events``.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
 from stardust_auto.log import STATE, get_logger
 from stardust_auto.privacy import Secret
-from stardust_auto.process import jitter
-from stardust_auto.process.clock import monotonic, wall_time
+from stardust_auto.process.backoff import Backoff
+from stardust_auto.process.clock import SYSTEM_CLOCK
+from stardust_auto.transport.http import HttpClient, Request, json_request, own_user_agent
 from stardust_auto.wire.messages import LoginReply, PingReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
+    from stardust_auto.process.clock import Clock
     from stardust_auto.session.account import Account
     from stardust_auto.session.credentials import Credentials
     from stardust_auto.session.metrics import ProcessMetrics
-    from stardust_auto.transport.http import Transport
     from stardust_auto.transport.servers import ServerList
     from stardust_auto.wire.messages import Command
 
 logger = get_logger(__name__)
 
-#: Seconds for one call, as the platform's own client has it (protocol.md §8.3).
-CALL_TIMEOUT: Final = 15.0
-_BACKOFF_FIRST: Final = 5.0
-_BACKOFF_LIMIT: Final = 30.0
+#: For one call, as the platform's own client has it (protocol.md §8.3).
+CALL_SECONDS: Final = 15.0
+_BACKOFF_SECONDS: Final = (5.0, 30.0)
 #: A refusal lasts until somebody does something about it.
-_REFUSED_LIMIT: Final = 60.0
-_DEFAULT_PERIOD: Final = 60
+_REFUSED_BACKOFF_SECONDS: Final = (5.0, 60.0)
+#: A login that did not help against 401 on one path is not repeated for that path so soon.
+_USELESS_LOGIN_SECONDS: Final = (60.0, 600.0)
+_LEAST_WAIT_SECONDS: Final = 0.5
+_DEFAULT_PERIOD_SECONDS: Final = 60
+_MAX_PERIOD_SECONDS: Final = 3600
 #: 2020 to 2100: what is outside is no time in Unix milliseconds.
 _PLAUSIBLE_MS: Final = (1_577_836_800_000, 4_102_444_800_000)
 _OWN_CALLS: Final = ("App/Login", "App/Ping")
 #: A clock further off than this is corrected from the HTTP Date header before a login is given up.
 _CLOCK_TOLERANCE_MS: Final = 60_000
+
+
+class ConnectionEvents(Protocol):
+    """Who is told when something happens to a connection."""
+
+    def on_online(self, *, again: bool) -> None:
+        """The server answers; ``again`` after it was lost or had refused us."""
+
+    def on_failed(self, wait: float) -> None:
+        """The next attempt is due in ``wait`` seconds."""
+
+    def on_doubt(self) -> None:
+        """One call failed, which says nothing about the others: only a Ping can tell."""
+
+    def on_commands(self, commands: tuple[Command, ...]) -> None:
+        """A Ping brought commands."""
 
 
 class State(str, Enum):
@@ -62,52 +82,42 @@ class Connection:
     """One login and one token. Calls are made one at a time; the lock waits no longer than the call may take."""
 
     def __init__(
-        self,
-        servers: ServerList,
-        account: Account,
-        *,
-        clock: Callable[[], float] = monotonic,
-        wall_clock: Callable[[], float] = wall_time,
-        uniform: Callable[[float, float], float] = jitter.generator.uniform,
+        self, servers: ServerList, account: Account, events: ConnectionEvents, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.servers = servers
         self.account = account
-        self.on_online: Callable[[bool], None] = lambda _again: None
-        self.on_doubt: Callable[[], None] = lambda: None
-        self.on_failed: Callable[[float], None] = lambda _wait: None
-        self.on_commands: Callable[[tuple[Command, ...]], None] = lambda _commands: None
+        self._events = events
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._uniform = uniform
-        self.fresh()
+        self._client: HttpClient | None = None
+        self.reset()
 
-    def fresh(self) -> None:
-        """As new: at the start, and in a forked child, which is another instance with a login of its own."""
-        self.account.fresh()
+    def reset(self) -> None:
+        """As new. A forked child is another instance with a login of its own, and closes its copies of the sockets."""
+        self.account.reset()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
         self._lock = threading.RLock()
-        self._transport: Transport | None = None
         self._metrics: ProcessMetrics | None = None
         self._token: Secret | None = None
         self._token_works = False
-        self._failures = 0
-        self._next_attempt = 0.0
-        self._changed = self._clock()
+        self._lost = Backoff(*_BACKOFF_SECONDS, jitter=1.0)
+        self._refused = Backoff(*_REFUSED_BACKOFF_SECONDS, jitter=1.0)
+        self._useless_logins = Backoff(*_USELESS_LOGIN_SECONDS)
+        self._no_login_before = float("-inf")
+        self._next_attempt = float("-inf")
+        self._changed = self._clock.monotonic()
         self._announced_server: str | None = None
         self.state = State.NEW
         self.last_error: str | None = None
         self.clock_offset_ms = 0
-        self.period = _DEFAULT_PERIOD
+        self.period = _DEFAULT_PERIOD_SECONDS
         self.last_ping: float | None = None
         #: While the session stops: no call may go on after this moment of the monotonic clock.
         self.deadline: float | None = None
-        #: The process ends: what is still to be said is said, and no more than that.
+        #: The process ends: no Ping, no socket, and one attempt whatever the back-off says.
         self.leaving = False
-
-    def abandon(self) -> None:
-        """In a forked child: close the parent's connections here, which its server does not notice."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abandon()
+        self._last_attempt_made = False
 
     @property
     def online(self) -> bool:
@@ -115,55 +125,57 @@ class Connection:
         return self.state is State.ONLINE and self._token is not None
 
     @property
+    def token(self) -> Secret | None:
+        """The bearer token, for the push socket."""
+        return self._token
+
+    @property
     def wait(self) -> float:
         """Seconds until the next attempt is due."""
-        return max(0.0, self._next_attempt - self._clock())
+        return max(0.0, self._next_attempt - self._clock.monotonic())
 
     @property
     def ping_due_in(self) -> float:
         """Seconds until the next heartbeat."""
         if self.last_ping is None:
             return 0.0
-        return max(0.0, self.last_ping + self.period - self._clock())
+        return max(0.0, self.last_ping + self.period - self._clock.monotonic())
 
     def now_ms(self) -> int:
         """The server's clock, in Unix milliseconds."""
-        return int(self._wall_clock() * 1000) + self.clock_offset_ms
+        return int(self._clock.wall() * 1000) + self.clock_offset_ms
 
     def use_other_identity(self) -> None:
         """Another instance uses our ClientId: take a new one instead of fighting over the socket (§12.4)."""
         self.account.use_other_client_id()
         self._token = None
 
-    @property
-    def token(self) -> Secret | None:
-        """The bearer token, for the push socket."""
-        return self._token
+    def call(self, request: Request, timeout: float = CALL_SECONDS) -> Any:
+        """The ``data`` of one call with our token. Logs in before when needed, and once again when the token is refused.
 
-    def call(
-        self,
-        path: str,
-        body: object,
-        *,
-        method: str,
-        params: Mapping[str, str] | None,
-        data: bytes | None,
-        content_type: str | None,
-        timeout: float,
-        repeatable: bool,
-    ) -> Any:
-        """The ``data`` of one call with our token; logs in before when needed, and once again when the token is refused."""
-        deadline = self._clock_deadline(timeout)
+        Raises:
+            ApiError: the server answered with an error code, also after a new login.
+            UnavailableError: no server answered in ``timeout`` seconds, or the next attempt is not due yet.
+            BadReplyError: what answered does not speak the protocol.
+        """
+        deadline = self._deadline_in(timeout)
         with self._locked(deadline):
             self._open(deadline)
             try:
-                return self._send(path, body, method, params, data, content_type, deadline, repeatable=repeatable)
+                return self._send(request, deadline)
             except ApiError as error:
-                if not self._token_at_fault(error, ping=False):
+                if not self._token_at_fault(error) or self._clock.monotonic() < self._no_login_before:
                     raise
             self._token = None
             self._open(deadline)
-            return self._send(path, body, method, params, data, content_type, deadline, repeatable=repeatable)
+            try:
+                data = self._send(request, deadline)
+            except ApiError as error:
+                if error.code == 401:  # of this path alone: the Ping after the login was answered
+                    self._no_login_before = self._clock.monotonic() + self._useless_logins.failed()
+                raise
+            self._useless_logins.succeeded()
+            return data
 
     def beat(self) -> None:
         """Log in when needed, and ping.
@@ -171,7 +183,7 @@ class Connection:
         Raises:
             StardustError: not reached or refused; ``wait`` says when to come back.
         """
-        deadline = self._clock_deadline(CALL_TIMEOUT)
+        deadline = self._deadline_in(CALL_SECONDS)
         with self._locked(deadline):
             if self._token is None:
                 self._open(deadline)
@@ -180,7 +192,7 @@ class Connection:
             try:
                 self._ping(deadline)
             except (ApiError, BadReplyError) as error:
-                if isinstance(error, BadReplyError) or not self._token_at_fault(error, ping=True):
+                if isinstance(error, BadReplyError) or not (self._token_at_fault(error) or error.code == 403):
                     self._failed(error)
                     raise
             else:
@@ -189,31 +201,31 @@ class Connection:
             self._open(deadline)
 
     def logout(self, reason: str) -> None:
-        """Say good-bye, if somebody is there."""
-        deadline = self._clock_deadline(CALL_TIMEOUT)
+        """Log out, if the server is there."""
+        deadline = self._deadline_in(CALL_SECONDS)
         with self._locked(deadline):
             if self.online:
                 params = {"reason": reason or "stop"}
-                self._send("App/Logout", None, "GET", params, None, None, deadline, repeatable=False)
+                self._send(Request("GET", "App/Logout", params=params, repeatable=False), deadline)
             self._token = None
 
     def close(self) -> None:
         """Forget the token and close kept connections."""
         self._token = None
         self._set_state(State.STOPPED, None)
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def _open(self, deadline: float) -> None:
         self._await_turn()
         if self._token is not None:
             return
         try:
-            with self.account.turn(max(0.0, deadline - self._clock()) / 2):
+            with self.account.turn(max(0.0, deadline - self._clock.monotonic()) / 2):
                 self._login(deadline)
             if self.leaving:
-                self.last_ping = self._clock()
+                self.last_ping = self._clock.monotonic()
                 self._succeeded()  # nobody is there to be pushed to any more
             else:
                 # At once: an instance that has not pinged since it logged in is never pushed to (§12.4).
@@ -244,23 +256,25 @@ class Connection:
         raise refusal
 
     def _login_with(self, credentials: Credentials, deadline: float) -> None:
-        request = self.account.login_request(credentials, self.now_ms())
-        sent = self._wall_clock()
+        request = json_request("App/Login", self.account.login_request(credentials, self.now_ms()).to_wire())
+        sent = self._clock.wall()
         # In one expression: no frame of a traceback may hold the raw answer with its token.
-        reply = LoginReply.from_wire(self._send("App/Login", request.to_wire(), "POST", None, None, None, deadline))
-        self._set_offset(reply.server_time, sent, self._wall_clock())
+        reply = LoginReply.from_wire(self._send(request, deadline))
+        self._set_offset(reply.server_time, sent, self._clock.wall())
         self.account.accepted(credentials, reply)
         if not reply.token:
             raise _NotEnabledError(403, "the application is not enabled on the server")
+        if not _fits_a_header(reply.token):
+            raise BadReplyError("the server issued a token that no header can carry")
         self._token = Secret(reply.token)
         self._token_works = False
 
     def _correct_clock(self) -> bool:
         """A salt of a wrong clock is refused: take the server's clock from its Date header. False when it was right."""
-        date = self._transport.last_date if self._transport is not None else None
+        date = self._client.last_date if self._client is not None else None
         if date is None:
             return False
-        offset = int((date - self._wall_clock()) * 1000)
+        offset = int((date - self._clock.wall()) * 1000)
         if abs(offset - self.clock_offset_ms) < _CLOCK_TOLERANCE_MS:
             return False
         self.clock_offset_ms = offset
@@ -275,50 +289,34 @@ class Connection:
             from stardust_auto.session.metrics import ProcessMetrics
 
             self._metrics = ProcessMetrics(self.account.version)
-        info = self._metrics.sample(self.now_ms())
-        sent = self._wall_clock()
-        reply = PingReply.from_wire(self._send("App/Ping", info.to_wire(), "POST", None, None, None, deadline))
-        self._set_offset(reply.server_time, sent, self._wall_clock())
+        request = json_request("App/Ping", self._metrics.sample(self.now_ms()).to_wire())
+        sent = self._clock.wall()
+        reply = PingReply.from_wire(self._send(request, deadline))
+        self._set_offset(reply.server_time, sent, self._clock.wall())
         if reply.period > 0:
-            self.period = min(reply.period, 3600)
-        if reply.token:
+            self.period = min(reply.period, _MAX_PERIOD_SECONDS)
+        if reply.token and _fits_a_header(reply.token):
             self._token = Secret(reply.token)
-        self.last_ping = self._clock()
+        self.last_ping = self._clock.monotonic()
         self._succeeded()
         if reply.commands:
-            self.on_commands(reply.commands)
+            self._events.on_commands(reply.commands)
 
-    def _send(
-        self,
-        path: str,
-        body: object,
-        method: str,
-        params: Mapping[str, str] | None,
-        data: bytes | None,
-        content_type: str | None,
-        deadline: float,
-        *,
-        repeatable: bool = True,
-    ) -> Any:
-        from stardust_auto.transport.http import Request, Transport, own_user_agent
-
-        if self._transport is None:
-            self._transport = Transport(self.servers, own_user_agent())
-        if body is not None:
-            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
-                "utf-8", "replace"
-            )
-            content_type = "application/json"
-        request = Request(method, path, data, content_type, params, repeatable)
-        left = deadline - self._clock()
+    def _send(self, request: Request, deadline: float) -> Any:
+        if self._client is None:
+            self._client = HttpClient(self.servers, own_user_agent(), self._clock)
+        left = deadline - self._clock.monotonic()
         if left <= 0:
             raise UnavailableError("no time left for the call")
-        token = None if path == "App/Login" else self._token
+        own = request.path in _OWN_CALLS
+        if own:
+            request = replace(request, is_probe=True)
+        token = None if request.path == "App/Login" else self._token
         try:
-            reply = self._transport.call(request, token, left, self.account.secrets)
+            reply = self._client.call(request, token, left, self.account.secrets)
         except UnavailableError as error:
-            if error.may_have_arrived and path not in _OWN_CALLS:
-                self.on_doubt()  # one slow call is no lost server: the heartbeat finds out
+            if not own and (error.may_have_arrived or error.status):
+                self._events.on_doubt()  # one path that is slow or broken is no lost server
             else:
                 self._failed(error)
             raise
@@ -328,34 +326,37 @@ class Connection:
                 self._succeeded()
         return reply.data
 
-    def _token_at_fault(self, error: ApiError, *, ping: bool) -> bool:
+    def _token_at_fault(self, error: ApiError) -> bool:
         # 500: a token that is no base64 (§12.2). One that has worked is not the reason.
-        return error.code == 401 or (ping and error.code == 403) or (error.code == 500 and not self._token_works)
+        return error.code == 401 or (error.code == 500 and not self._token_works)
 
     def _await_turn(self) -> None:
         if self.state is State.STOPPED:
             raise UnavailableError("the session is stopped")
-        if self._failures and self.wait > 0:
-            raise UnavailableError(f"{self.state.value}, next attempt in {self.wait:.0f} s: {self.last_error}")
+        if self.wait <= 0:
+            return
+        if (self.leaving or self.deadline is not None) and not self._last_attempt_made:
+            self._last_attempt_made = True  # the server may be back, and there is no later
+            return
+        raise UnavailableError(f"{self.state.value}, next attempt in {self.wait:.0f} s: {self.last_error}")
 
     def _failed(self, error: StardustError) -> None:
         if self.deadline is not None:
             return  # what does not get through while we stop is no news of the server
-        self._failures += 1
-        longest = _REFUSED_LIMIT if isinstance(error, ApiError) else _BACKOFF_LIMIT
-        limit = min(longest, _BACKOFF_FIRST * 2 ** min(self._failures - 1, 10))
-        delay = max(0.5, self._uniform(0.0, limit))
+        refused = isinstance(error, ApiError)
         retry_after = error.retry_after if isinstance(error, UnavailableError) else None
-        self._next_attempt = self._clock() + (retry_after or delay)
+        wait = (self._refused if refused else self._lost).failed(at_least=retry_after)
+        self._next_attempt = self._clock.monotonic() + max(_LEAST_WAIT_SECONDS, wait)
         self.last_error = str(error)
-        self._set_state(State.REFUSED if isinstance(error, ApiError) else State.LOST, self.last_error)
-        self.on_failed(self.wait)
+        self._set_state(State.REFUSED if refused else State.LOST, self.last_error)
+        self._events.on_failed(self.wait)
 
     def _succeeded(self) -> None:
         if self.state is State.STOPPED:
             return  # a call that hung while we stopped came through after all
-        self._failures = 0
-        self._next_attempt = 0.0
+        self._lost.succeeded()
+        self._refused.succeeded()
+        self._next_attempt = float("-inf")
         self._set_state(State.ONLINE, None)
 
     def _set_state(self, state: State, detail: str | None) -> None:
@@ -366,29 +367,33 @@ class Connection:
                 self._announced_server = server
                 logger.info("now using %s", server)
             return
-        since, self._changed = self._changed, self._clock()
+        since, self._changed = self._changed, self._clock.monotonic()
         if state is State.ONLINE:
             self._announced_server = server
             if before is State.NEW:
                 logger.info("connected to %s as %s (%s)", server, self.account.app_id, self.account.client_id)
             else:
                 logger.info("%s is back after %.0f s", server, self._changed - since)
-            self.on_online(before is not State.NEW)
+            self._events.on_online(again=before is not State.NEW)
         elif state is State.LOST:
             logger.warning("%s cannot be reached: %s; trying again in the background", server, detail, extra=STATE)
         elif state is State.REFUSED:
             logger.warning("%s refuses application %s: %s", server, self.account.app_id, detail, extra=STATE)
 
-    def _clock_deadline(self, timeout: float) -> float:
-        deadline = self._clock() + timeout
+    def _deadline_in(self, timeout: float) -> float:
+        deadline = self._clock.monotonic() + timeout
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
     @contextmanager
     def _locked(self, deadline: float) -> Iterator[None]:
         lock = self._lock
-        if not lock.acquire(timeout=max(0.0, deadline - self._clock())):
+        if not lock.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
             raise UnavailableError("another call is still running")
         try:
             yield
         finally:
             lock.release()
+
+
+def _fits_a_header(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token

@@ -3,51 +3,59 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.privacy import scrub
-from stardust_auto.process.clock import monotonic
+from stardust_auto.process.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from stardust_auto.session.session import Session
+    from stardust_auto.privacy import Secret
+    from stardust_auto.process.clock import Clock
 
-#: The same kind of error is told at most once in this many seconds, and all kinds together as often as the limit says.
-INTERVAL: Final = 3600.0
+#: How long the same kind of error is not told again.
+INTERVAL_SECONDS: Final = 3600.0
+#: Kinds of errors told in that time.
 LIMIT: Final = 20
-_REMARK: Final = 500
+_MAX_REMARK: Final = 500
 
 
 class ErrorEvents(logging.NullHandler):
-    """Posts each warning and error of the logger ``stardust_auto`` as an event of type ``error``, within limits.
+    """Posts each warning and error of the package as an event of type ``error``, within limits.
 
-    A ``NullHandler``, since it is none of the application's: whether anybody reads the log does not depend on it.
+    A ``NullHandler``, since the application has not asked for it: a log that nobody reads must not look as if somebody did.
+
+    Args:
+        post_event: gets the kind, the name and the text of an event; never waits.
+        secrets: what must not show up in a text.
     """
 
-    def __init__(self, session: Session, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        post_event: Callable[[str, str, str], None],
+        secrets: Callable[[], Iterable[Secret | None]],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         super().__init__(logging.WARNING)
-        self._session = weakref.ref(session)
+        self._post_event = post_event
+        self._secrets = secrets
         self._clock = clock
         self._told: dict[str, float] = {}
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take one line; never raises, never waits."""
-        session = self._session()
-        if session is None or record.levelno < logging.WARNING or hasattr(record, "stardust_state"):
+        if record.levelno < logging.WARNING or hasattr(record, "stardust_state"):
             return False
-        now = self._clock()
-        kind = f"{record.name}:{record.msg}"[:_REMARK]
-        if now - self._told.get(kind, float("-inf")) < INTERVAL:
-            return False
-        self._told = {kind: when for kind, when in self._told.items() if now - when < INTERVAL}
-        if len(self._told) >= LIMIT:
+        now = self._clock.monotonic()
+        kind = f"{record.name}:{record.msg}"[:_MAX_REMARK]
+        self._told = {kind: when for kind, when in self._told.items() if now - when < INTERVAL_SECONDS}
+        if kind in self._told or len(self._told) >= LIMIT:
             return False
         self._told[kind] = now
         try:
             text = " ".join(record.getMessage().split())
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - an argument whose __str__ raises
             text = str(record.msg)
-        session.post_event("error", record.name, scrub(text, session.secrets)[:_REMARK])
+        self._post_event("error", record.name, scrub(text, self._secrets())[:_MAX_REMARK])
         return True

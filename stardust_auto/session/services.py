@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
 from stardust_auto.log import get_logger
-from stardust_auto.process.fork import after_fork_in_child
+from stardust_auto.session.commands import describe
+from stardust_auto.transport.http import json_request
 from stardust_auto.wire.messages import ServiceInstance, ServiceQuery, ServiceRegistration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from stardust_auto.session.session import Session
+    from stardust_auto.process.background import Task, Worker
+    from stardust_auto.session.commands import Commands
+    from stardust_auto.session.connection import Connection
     from stardust_auto.wire.messages import Command
 
     Instances = tuple[ServiceInstance, ...]
@@ -23,28 +27,35 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 #: A registration that is not repeated for five minutes is switched off by the server, in seconds.
-_LONGEST_PERIOD: Final = 120.0
-_CALL_TIMEOUT: Final = 5.0
+_MAX_PERIOD_SECONDS: Final = 120.0
+_CALL_SECONDS: Final = 5.0
 
 
-class ServiceRegistry:
-    """A task of the session. Registrations are repeated each period and withdrawn when the session stops.
+class Services:
+    """A task of the worker, from its first use on. Registrations are repeated each period and withdrawn when the session stops.
 
     A forked child offers nothing of its parent's: it is another instance.
+
+    Args:
+        begin: makes a task one of the session's, and starts the session. Never blocks.
     """
 
-    name = "registry"
+    name = "services"
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._fresh()
-        session.register_command("registry/register", self._changed)
-        session.register_command("registry/unregister", self._changed)
-        after_fork_in_child(self._fresh)
+    def __init__(
+        self, connection: Connection, commands: Commands, worker: Worker, begin: Callable[[Task], None]
+    ) -> None:
+        self._connection = connection
+        self._worker = worker
+        self._begin = begin
+        commands.listen("registry/register", self._changed)
+        commands.listen("registry/unregister", self._changed)
+        self.reset()
 
-    def _fresh(self) -> None:
+    def reset(self) -> None:
+        """Forget everything."""
         self._offered: dict[str, ServiceRegistration] = {}
-        self._leaving: deque[ServiceRegistration] = deque()
+        self._withdrawn: deque[ServiceRegistration] = deque()
         self._watched: dict[str, tuple[ServiceQuery, list[Listener]]] = {}
         self._known: dict[str, Instances] = {}
         self._complaints: dict[str, str] = {}
@@ -66,31 +77,21 @@ class ServiceRegistry:
         self._offered[name] = ServiceRegistration(
             service_name=name,
             client_id=None,
-            version=version or self._session.version,
+            version=version or self._connection.account.version,
             address=address,
             external_address=external_address,
             health=health,
             tag=",".join(tags) or None,
         )
-        self._begin()
+        self._begin(self)
 
-    def unregister(self, name: str) -> None:
-        """Withdraw ``name``.
-
-        Raises:
-            StardustError: the server could not be told; it forgets the registration after five minutes by itself.
-        """
-        offered = self._offered.pop(name, None)
-        if offered is not None:
-            self._withdraw(offered, _CALL_TIMEOUT)
-
-    def leave(self, names: Iterable[str]) -> None:
+    def withdraw(self, names: Iterable[str]) -> None:
         """Withdraw ``names`` in the background, at the latest when the session stops. Never blocks, never raises."""
-        self._leaving.extend(self._offered.pop(name) for name in names if name in self._offered)
-        self._session.wake(self)
+        self._withdrawn.extend(self._offered.pop(name) for name in names if name in self._offered)
+        self._worker.schedule(self, sooner=True)
 
     def resolve(
-        self, name: str, tags: Iterable[str] = (), *, min_version: str | None = None, timeout: float = _CALL_TIMEOUT
+        self, name: str, tags: Iterable[str] = (), *, min_version: str | None = None, timeout: float = _CALL_SECONDS
     ) -> list[ServiceInstance]:
         """Who offers ``name`` now, with all of ``tags``. A watched service is answered from memory.
 
@@ -108,7 +109,7 @@ class ServiceRegistry:
         self._watched[name] = (query, [*listeners, listener])
         if name in self._known:
             self._tell(listener, self._known[name])
-        self._begin()
+        self._begin(self)
 
     def unwatch(self, name: str, listener: Listener) -> None:
         """Call ``listener`` no more."""
@@ -123,22 +124,22 @@ class ServiceRegistry:
 
     def run(self) -> float | None:
         """Repeat what is offered, look again at what is watched."""
-        if not self._offered and not self._watched and not self._leaving:
+        if not self._offered and not self._watched and not self._withdrawn:
             return None
         try:
             self._repeat()
         except UnavailableError as error:
-            logger.debug("registry: %s", error)  # the session wakes this task when the server is back
-        return min(_LONGEST_PERIOD, float(self._session.period))
+            logger.debug("services: %s", error)  # the session wakes this task when the server is back
+        return min(_MAX_PERIOD_SECONDS, float(self._connection.period))
 
     def _repeat(self) -> None:
         self._send_withdrawals()
         for name, registration in tuple(self._offered.items()):
             with self._complaining(name):
-                self._session.call("App/RegisterService", self._signed(registration), timeout=_CALL_TIMEOUT)
+                self._call("App/RegisterService", self._signed(registration), _CALL_SECONDS)
         for name, (query, _) in tuple(self._watched.items()):
             with self._complaining(name):
-                instances = self._ask(query, _CALL_TIMEOUT)
+                instances = self._ask(query, _CALL_SECONDS)
                 _, listeners = self._watched.get(name, (query, []))
                 if listeners and instances != self._known.get(name):  # nobody who has let go meanwhile is told
                     self._known[name] = instances
@@ -146,10 +147,10 @@ class ServiceRegistry:
                         self._tell(listener, instances)
 
     def _send_withdrawals(self) -> None:
-        while self._leaving:
-            with self._complaining(self._leaving[0].service_name or ""):
-                self._withdraw(self._leaving[0], _CALL_TIMEOUT)
-            self._leaving.popleft()
+        while self._withdrawn:
+            with self._complaining(self._withdrawn[0].service_name or ""):
+                self._withdraw(self._withdrawn[0], _CALL_SECONDS)
+            self._withdrawn.popleft()
 
     @contextmanager
     def _complaining(self, name: str) -> Iterator[None]:
@@ -167,33 +168,30 @@ class ServiceRegistry:
 
     def finish(self, deadline: float) -> None:  # noqa: ARG002 - calls are bounded by the stopping session
         """Withdraw what was offered. What does not get through now, the server forgets after five minutes."""
-        self._leaving.extend(self._offered.values())
+        self._withdrawn.extend(self._offered.values())
         self._offered.clear()
         try:
             self._send_withdrawals()
         except UnavailableError as error:
-            logger.debug("registry: %s", error)
-            self._leaving.clear()
+            logger.debug("services: %s", error)
+            self._withdrawn.clear()
 
-    def _begin(self) -> None:
-        self._session.add_task(self)
-        self._session.start()
-        self._session.wake(self)
+    def _changed(self, _command: Command) -> None:
+        self._worker.schedule(self, sooner=True)
 
-    def _changed(self, _command: Command) -> str:
-        self._session.wake(self)
-        return "ok"
+    def _call(self, path: str, body: dict[str, Any], timeout: float) -> Any:
+        return self._connection.call(json_request(path, body), timeout)
 
     def _ask(self, query: ServiceQuery, timeout: float) -> Instances:
-        body = query.to_wire() | {"ClientId": self._session.client_id}
-        return ServiceInstance.list_from_wire(self._session.call("App/ResolveService", body, timeout=timeout))
+        body = query.to_wire() | {"ClientId": self._connection.account.client_id}
+        return ServiceInstance.list_from_wire(self._call("App/ResolveService", body, timeout))
 
     def _signed(self, registration: ServiceRegistration) -> dict[str, Any]:
-        return registration.to_wire() | {"ClientId": self._session.client_id}
+        return registration.to_wire() | {"ClientId": self._connection.account.client_id}
 
     def _withdraw(self, registration: ServiceRegistration, timeout: float) -> None:
         try:
-            self._session.call("App/UnregisterService", self._signed(registration), timeout=timeout)
+            self._call("App/UnregisterService", self._signed(registration), timeout)
         except ApiError as error:
             if error.code != 500:  # what a StarServer answers to a withdrawal that worked (recorded, wire 264)
                 raise
@@ -202,5 +200,8 @@ class ServiceRegistry:
     def _tell(listener: Listener, instances: Instances) -> None:
         try:
             listener(instances)
-        except Exception as error:  # noqa: BLE001 - a listener of the application may raise anything
-            logger.warning("a listener of services failed: %s: %s", type(error).__name__, error)
+        except BaseException as error:
+            # The program's code: sys.exit() or a CancelledError in it must not end our thread.
+            logger.warning("a listener of services failed: %s", describe(error))
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise

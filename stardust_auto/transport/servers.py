@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from stardust_auto.environment.variable import parse_servers
-from stardust_auto.process.clock import monotonic
+from stardust_auto.process.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
-#: How long a server that did not answer is passed over, in seconds.
-SHIELD: Final = 60.0
+    from stardust_auto.process.clock import Clock
+
+#: How long a server that did not answer is passed over.
+SHIELD_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ class Server:
 class ServerList:
     """Failover: the first server that is not shielded; back to the first of the list as soon as its shield is over."""
 
-    def __init__(self, servers: str | Iterable[str], clock: Callable[[], float] = monotonic) -> None:
-        text = servers if isinstance(servers, str) else ",".join(servers)
-        self.all = tuple(dict.fromkeys(Server.parse(url) for url in parse_servers(text)))
+    def __init__(self, servers: Iterable[str], clock: Clock = SYSTEM_CLOCK) -> None:
+        self.all = tuple(dict.fromkeys(Server.parse(url) for url in servers))
         self._clock = clock
         self._shielded_until = dict.fromkeys(self.all, 0.0)
+        #: Servers that have not answered since they failed.
+        self._doubtful: set[Server] = set()
         self._active = self.all[0]
 
     @property
@@ -50,17 +52,24 @@ class ServerList:
         """The server that answered last."""
         return self._active
 
-    def candidates(self) -> Iterator[Server]:
-        """The servers to try for one call, each at most once. When all are shielded, all are tried."""
-        now = self._clock()
+    def candidates(self, *, probe: bool) -> list[Server]:
+        """The servers to try for one call, each at most once. When all are shielded, all are tried.
+
+        Args:
+            probe: whether the call may find out if a server is back. A report may not: a server that hangs would cost it.
+        """
+        now = self._clock.monotonic()
         free = [server for server in self.all if self._shielded_until[server] <= now]
-        yield from free or self.all
+        proven = [server for server in free if probe or server not in self._doubtful]
+        return proven or free or list(self.all)
 
     def answered(self, server: Server) -> None:
         """``server`` is in use now."""
         self._shielded_until[server] = 0.0
+        self._doubtful.discard(server)
         self._active = server
 
-    def failed(self, server: Server, seconds: float = SHIELD) -> None:
+    def failed(self, server: Server, seconds: float = SHIELD_SECONDS) -> None:
         """``server`` is passed over for ``seconds``."""
-        self._shielded_until[server] = self._clock() + seconds
+        self._shielded_until[server] = self._clock.monotonic() + seconds
+        self._doubtful.add(server)

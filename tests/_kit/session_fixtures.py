@@ -9,6 +9,7 @@ import pytest
 from _kit.faulty_server import FaultyServer
 from stardust_auto.environment.identity import Identity
 from stardust_auto.process.background import Worker
+from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.session.session import Session
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def new_session(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     def make(servers: str, app_id: str = "demo", secret: str | None = None, **options: object) -> Session:
         options.setdefault("cache_dir", str(tmp_path / "cache"))
         options.setdefault("push", False)
-        session = Session(Identity(servers, app_id, secret, **options), worker=Worker())  # type: ignore[arg-type]  # as given
+        clock: Clock = options.pop("clock", SYSTEM_CLOCK)  # type: ignore[assignment]  # as given
+        session = Session(Identity(servers, app_id, secret, **options), worker=Worker(), clock=clock)  # type: ignore[arg-type]  # as given
         made.append(session)
         return session
 

@@ -7,9 +7,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from _kit.hand_clock import HandClock
+
 from stardust_auto.export.collector import Collector, ExportCounts
 from stardust_auto.process.background import Worker
-from stardust_auto.process.clock import Clock
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -56,16 +57,6 @@ print(sorted(rooms & {"session", "transport", "config"}), "socket" in sys.module
 def test_an_exporter_runs_without_server_session_and_login() -> None:
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("job 3\n[] False\n", "")
-
-
-class HandClock(Clock):
-    """Moves only when told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Keeper:

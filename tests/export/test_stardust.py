@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from _kit.faulty_server import FaultyServer, Handler, totals
+from _kit.hand_clock import HandClock
 from _kit.ports import reserved_port
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
@@ -79,26 +80,6 @@ class Reporter:
 
     def flush(self, timeout: float = 1.0) -> bool:
         return self.collector.flush(timeout)
-
-
-class HandClock(Clock):
-    """Moves only when told; its wall clock begins at this moment."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.epoch = time.time() - self.now
-
-    def monotonic_ns(self) -> int:
-        return int(self.now * 1e9)
-
-    def wall_ns(self) -> int:
-        return int((self.epoch + self.now) * 1e9)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.epoch + self.now
 
 
 class StubSession:

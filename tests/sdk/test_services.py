@@ -61,7 +61,7 @@ def test_offered_found_and_withdrawn(server: EmbeddedServer) -> None:
         assert found.address.endswith(":8001")
         assert "0.0.0.0" not in found.address
         assert (found.version, found.tag) == ("2.1", "blue,eu")
-        assert found.client == provider.session.client_id
+        assert found.client == provider.session.account.client_id
         assert consumer.resolve("stock-api", tags=["red"]) == []
         assert consumer.resolve("stock-api", min_version="3") == []
         provider.stop()
@@ -119,9 +119,9 @@ def changes_are_pushed(server: EmbeddedServer) -> None:
 def run_command(
     server: EmbeddedServer, client: StardustClient, name: str, argument: str = ""
 ) -> tuple[int, str | None]:
-    app = server.store.apps.find(client.session.app_id)
+    app = server.store.apps.find(client.session.account.app_id)
     assert app is not None
-    (command,) = server.store.commands.add(app.id, [client.session.client_id], name, argument)
+    (command,) = server.store.commands.add(app.id, [client.session.account.client_id], name, argument)
     server.services.push([command])
 
     def answered() -> bool:

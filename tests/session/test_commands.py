@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _kit.hand_clock import HandClock
 
-from stardust_auto.errors import ApiError
+from stardust_auto.errors import ApiError, UnavailableError
+from stardust_auto.process.background import Worker
 from stardust_auto.process.context import current_span
-from stardust_auto.session.commands import CommandRunner
-from stardust_auto.wire.messages import Command, CommandReply
+from stardust_auto.session.commands import Commands
+from stardust_auto.wire.messages import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,20 +22,47 @@ if TYPE_CHECKING:
     from _kit.faulty_server import FaultyServer
 
     from stardust_auto.session.session import Session
+    from stardust_auto.transport.http import Request
 
 NOW = 1_800_000_000_000
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = object.__repr__
+
+
 class Desk:
-    """A runner whose clocks the test moves."""
+    """Commands whose clock the test moves, and whose answers it keeps."""
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self.replies: list[CommandReply] = []
-        self.runner = CommandRunner(self.replies.append, lambda: NOW + int(self.now * 1000), lambda: self.now)
+        self.clock = HandClock(wall=NOW / 1000)
+        self.replies: list[dict[str, Any]] = []
+        self.online = True
+        self.commands = Commands(self, Worker(self.clock.monotonic), self.clock)  # type: ignore[arg-type]  # it stands for the connection
+        self.commands.wake = lambda: None  # type: ignore[method-assign]  # the test drives it
+
+    def now_ms(self) -> int:
+        return int(self.clock.wall() * 1000)
+
+    def call(self, request: Request) -> None:
+        if not self.online:
+            raise UnavailableError("away")
+        assert request.path == "App/CommandReply"
+        self.replies.append(json.loads(request.body or b""))
+
+    def accept(self, *commands: Command) -> float | None:
+        self.commands.accept(*commands)
+        delay = self.commands.run()
+        while delay == 0:
+            delay = self.commands.run()
+        return delay
 
     def answers(self) -> list[tuple[int, int, str | None]]:
-        return [(reply.id, reply.status, reply.data) for reply in self.replies]
+        self.commands.run()
+        return [(reply["Id"], reply["Status"], reply.get("Data")) for reply in self.replies]
 
 
 @pytest.fixture
@@ -42,13 +72,13 @@ def desk() -> Desk:
 
 def test_run_once_and_answered(desk: Desk) -> None:
     seen: list[str | None] = []
-    desk.runner.register("say", lambda command: seen.append(command.argument))
+    desk.commands.register("say", lambda command: seen.append(command.argument))
     for _ in range(3):
-        desk.runner.accept(Command(7, "Say", "hello"))
+        desk.accept(Command(7, "Say", "hello"))
     assert seen == ["hello"]
     assert desk.answers() == [(7, 2, "")]
-    desk.now += 3601  # an hour later the id may be another command's
-    desk.runner.accept(Command(7, "say", "again"))
+    desk.clock.now += 3601  # an hour later the id may be another command's
+    desk.accept(Command(7, "say", "again"))
     assert seen == ["hello", "again"]
 
 
@@ -65,40 +95,111 @@ def test_run_once_and_answered(desk: Desk) -> None:
     ],
 )
 def test_results(desk: Desk, handler: Callable[[Command], object], answer: tuple[int, str]) -> None:
-    desk.runner.register("do", handler)
-    desk.runner.accept(Command(1, "do"))
+    desk.commands.register("do", handler)
+    desk.accept(Command(1, "do"))
     assert desk.answers() == [(1, *answer)]
 
 
 def test_expired_and_unknown(desk: Desk) -> None:
-    desk.runner.register("do", lambda command: "ran")
-    desk.runner.accept(Command(1, "do", expire=NOW - 1))
-    desk.runner.accept(Command(2, "no/such"))
-    desk.runner.accept(Command(3, None))
-    desk.runner.accept(Command(0, "do"))  # without an id: run, but there is nothing to answer to
+    desk.commands.register("do", lambda command: "ran")
+    desk.accept(Command(1, "do", expire=NOW - 1))
+    desk.accept(Command(2, "no/such"))
+    desk.accept(Command(3, None))
+    desk.accept(Command(0, "do"))  # without an id: run, but there is nothing to answer to
     assert desk.answers() == [(1, 3, "expired"), (2, 4, "no handler for [no/such]"), (3, 4, "no handler for []")]
 
 
 def test_a_start_in_the_future(desk: Desk) -> None:
-    desk.runner.register("do", lambda command: command.argument)
-    desk.runner.accept(Command(1, "do", "b", start_time=NOW + 20_000))
-    desk.runner.accept(Command(2, "do", "a", start_time=NOW + 10_000))
-    desk.runner.accept(Command(3, "do", "c", start_time=NOW + 10_000, expire=NOW + 11_000))
+    desk.commands.register("do", lambda command: command.argument)
+    desk.accept(Command(1, "do", "b", start_time=NOW + 20_000))
+    desk.accept(Command(2, "do", "a", start_time=NOW + 10_000))
+    desk.accept(Command(3, "do", "c", start_time=NOW + 10_000, expire=NOW + 11_000))
     assert desk.answers() == [(1, 1, "scheduled"), (2, 1, "scheduled"), (3, 1, "scheduled")]
-    assert desk.runner.run_waiting() == 10
-    desk.now = 15
-    assert desk.runner.run_waiting() == 5
-    desk.now = 21
-    assert desk.runner.run_waiting() is None
+    assert desk.commands.run() == 10
+    desk.clock.now += 15
+    assert desk.commands.run() == 5
+    desk.clock.now += 6
+    assert desk.commands.run() is None
     assert desk.answers()[3:] == [(2, 2, "a"), (3, 3, "expired"), (1, 2, "b")]
 
 
 def test_memory_is_bounded(desk: Desk) -> None:
-    desk.runner.register("do", lambda command: None)
+    desk.commands.register("do", lambda command: None)
     for number in range(1, 30_000):
-        desk.runner.accept(Command(number, "do", start_time=NOW + 10**9))
-    assert len(desk.runner._waiting) <= 1000
-    assert len(desk.runner._seen) <= 20_000
+        desk.accept(Command(number, "do", start_time=NOW + 10**9))
+    assert len(desk.commands._scheduled) <= 1000
+    assert len(desk.commands._seen) <= 20_000
+
+
+@pytest.mark.parametrize("count", [150, 10_000])
+def test_whatever_is_run_is_answered(desk: Desk, count: int) -> None:
+    ran: list[int] = []
+    desk.commands.register("do", lambda command: ran.append(command.id))
+    arrived = [Command(number, "do") for number in range(1, count + 1)]
+    while len(ran) < count:  # what the inbox does not hold comes again with the next Ping
+        desk.accept(*[command for command in arrived if command.id not in set(ran)])
+    assert sorted(reply["Id"] for reply in desk.replies) == sorted(ran) == list(range(1, count + 1))
+
+
+def test_nothing_more_is_run_while_answers_cannot_be_sent(desk: Desk) -> None:
+    ran: list[int] = []
+    desk.commands.register("do", lambda command: ran.append(command.id))
+    desk.online = False
+    desk.commands.accept(*[Command(number, "do") for number in range(1, 501)])
+    for _ in range(20):
+        desk.commands.run()
+    assert len(ran) == 100
+    desk.online = True
+    desk.accept()
+    assert len(ran) == len(desk.replies) == 500
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), Unprintable()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_handler_that_raises_anything_is_answered_and_ends_nothing(
+    server: FaultyServer, new_session: Callable[..., Session], error: BaseException, *, is_async: bool
+) -> None:
+    def handler(command: Command) -> object:
+        if is_async:
+            return later()
+        raise error
+
+    async def later() -> None:
+        raise error
+
+    server.period = 1
+    server.commands = [{"id": 5, "command": "restart"}]
+    session = new_session(server.url)
+    session.commands.register("restart", handler)
+    session.start()
+    answer = server.wait_for("app/commandreply").body
+    assert (answer["Id"], answer["Status"]) == (5, 4)
+    assert answer["Data"].startswith(type(error).__name__)
+    server.wait_for("app/ping", 3)  # the thread goes on
+    assert session.worker.status.deaths == 0
+
+
+def test_any_number_may_listen(desk: Desk) -> None:
+    heard: list[str] = []
+
+    def broken(command: Command) -> None:
+        raise ValueError("mine alone")
+
+    def second(command: Command) -> None:
+        heard.append("second")
+
+    for listener in (lambda command: heard.append("first"), broken, second, second):
+        desk.commands.listen("Config/Publish", listener)
+    desk.accept(Command(1, "config/publish"))
+    desk.commands.register("config/publish", lambda command: "mine")
+    desk.commands.unlisten("config/publish", second)
+    desk.accept(Command(2, "config/publish"))
+    assert heard == ["first", "second", "first"]
+    assert desk.answers() == [(1, 2, "OK"), (2, 2, "mine")]
 
 
 def test_async_handler_without_a_loop(desk: Desk) -> None:
@@ -106,8 +207,8 @@ def test_async_handler_without_a_loop(desk: Desk) -> None:
         await asyncio.sleep(0)
         return f"async {command.argument}"
 
-    desk.runner.register("do", handler)
-    desk.runner.accept(Command(1, "do", "x"))
+    desk.commands.register("do", handler)
+    desk.accept(Command(1, "do", "x"))
     assert desk.answers() == [(1, 2, "async x")]
 
 
@@ -120,10 +221,10 @@ def test_whatever_can_be_awaited_is(desk: Desk) -> None:
         async def __call__(self, command: Command) -> str:
             return await work("object")
 
-    desk.runner.register("plain", lambda command: work("lambda"))
-    desk.runner.register("object", Handler())
-    desk.runner.accept(Command(1, "plain"))
-    desk.runner.accept(Command(2, "object"))
+    desk.commands.register("plain", lambda command: work("lambda"))
+    desk.commands.register("object", Handler())
+    desk.accept(Command(1, "plain"))
+    desk.accept(Command(2, "object"))
     assert desk.answers() == [(1, 2, "later lambda"), (2, 2, "later object")]
 
 
@@ -137,8 +238,8 @@ def test_async_handler_runs_on_the_loop_that_registered_it(desk: Desk) -> None:
             done.set()
             return "ok"
 
-        desk.runner.register("do", handler)
-        worker = threading.Thread(target=desk.runner.accept, args=(Command(1, "do"),), name="background")
+        desk.commands.register("do", handler)
+        worker = threading.Thread(target=desk.accept, args=(Command(1, "do"),), name="background")
         worker.start()
         await asyncio.wait_for(done.wait(), 5)
         await asyncio.to_thread(worker.join)
@@ -152,9 +253,9 @@ def test_what_a_handler_does_can_be_traced(desk: Desk) -> None:
     from stardust_auto.process.context import suppressed
 
     seen: list[object] = []
-    desk.runner.register("do", lambda command: seen.append(current_span.get()))
+    desk.commands.register("do", lambda command: seen.append(current_span.get()))
     with suppressed():  # as on the background thread
-        desk.runner.accept(Command(1, "do"))
+        desk.accept(Command(1, "do"))
     assert seen == [None]
 
 
@@ -165,7 +266,7 @@ def test_commands_from_a_ping_are_run_and_answered(server: FaultyServer, new_ses
     server.period = 1
     ran: list[str | None] = []
     session = new_session(server.url)
-    session.register_command("my/cmd", lambda command: ran.append(command.argument) or "fine")
+    session.commands.register("my/cmd", lambda command: ran.append(command.argument) or "fine")
     session.start()
     server.wait_for("app/ping", 3)
     server.wait_for("app/commandreply", 2)

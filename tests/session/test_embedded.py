@@ -41,7 +41,7 @@ def admin(platform: EmbeddedServer, method: str, path: str, body: Any = None) ->
 def test_a_publish_reaches_the_program_within_a_second(platform: EmbeddedServer, new_session: NewSession) -> None:
     published = threading.Event()
     session = new_session(platform.url, push=True)
-    session.register_command("config/publish", lambda command: published.set())
+    session.commands.register("config/publish", lambda command: published.set())
     session.start()
     deadline = time.monotonic() + 10
     while not session.status.push:

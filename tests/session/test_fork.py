@@ -84,7 +84,7 @@ def test_the_child_reports_for_itself(server: FaultyServer, tmp_path: Path) -> N
         """
         reporter.start()
         wait_online()
-        parent_id = session.client_id
+        parent_id = session.account.client_id
         count("parent", 5)
         exporter._keep(source.take())   # as while the server was away
         assert reporter.unsent == 5
@@ -95,13 +95,13 @@ def test_the_child_reports_for_itself(server: FaultyServer, tmp_path: Path) -> N
             count("child", 3)
             reporter.start()
             wait_online()
-            assert session.client_id != parent_id
+            assert session.account.client_id != parent_id
             assert reporter.flush(5)
             assert session.stop(2)
 
         in_child(work)
         in_child(lambda: in_child(work))     # a double fork
-        assert session.client_id == parent_id and session.state == "online"
+        assert session.account.client_id == parent_id and session.state == "online"
         assert reporter.flush(5) and session.stop(2)
         """,
         server,
@@ -123,7 +123,7 @@ def test_fork_while_the_thread_holds_the_locks(server: FaultyServer, tmp_path: P
         """
         reporter.start()
         wait_online()
-        stuck = threading.Thread(target=lambda: session.run(lambda: session.call("my/path"), 1), daemon=True)
+        stuck = threading.Thread(target=lambda: session.worker.run(lambda: session.call("my/path"), 1), daemon=True)
         stuck.start()
         time.sleep(0.3)                      # the background thread is inside the call, with the lock
         exporter._lock.acquire()
@@ -208,13 +208,13 @@ def test_a_chosen_client_id_is_not_shared_by_the_children(server: FaultyServer, 
     run(
         """
         session = Session(Identity(sys.argv[1], "demo", client_id="chosen", push=False, cache_dir=sys.argv[2]))
-        assert session.client_id == "chosen"
+        assert session.account.client_id == "chosen"
 
         def work():
-            assert session.client_id == f"chosen-{os.getpid()}"
+            assert session.account.client_id == f"chosen-{os.getpid()}"
 
         in_child(work)
-        assert session.client_id == "chosen"
+        assert session.account.client_id == "chosen"
         """,
         server,
         tmp_path,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from _kit.hand_clock import HandClock
+
 from stardust_auto.log import tell
-from stardust_auto.session.log_events import INTERVAL, LIMIT, ErrorEvents
+from stardust_auto.privacy import Secret
+from stardust_auto.session.log_events import INTERVAL_SECONDS, LIMIT, ErrorEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,16 +74,17 @@ def test_a_flood_is_few_events_and_small_calls(server: FaultyServer, new_session
     assert max(len(call.body) for call in server.of("app/postevents")) <= 100
 
 
-def test_told_again_after_an_hour(server: FaultyServer, new_session: NewSession) -> None:
-    now = [0.0]
-    session = new_session(server.url)
-    handler = ErrorEvents(session, clock=lambda: now[0])
+def test_told_again_after_an_hour() -> None:
+    clock = HandClock()
+    told: list[tuple[str, ...]] = []
+    handler = ErrorEvents(lambda *event: told.append(event), lambda: (Secret("number"),), clock)
     record = logger.makeRecord("stardust_auto", logging.WARNING, "x.py", 0, "text %d", ("no number",), None)
     assert [handler.handle(record), handler.handle(record)] == [True, False]
-    now[0] = INTERVAL + 1
+    clock.now += INTERVAL_SECONDS + 1
     assert handler.handle(record)
     record.levelno = logging.INFO
     assert not handler.handle(record)
+    assert told == [("error", "stardust_auto", "text %d")] * 2
 
 
 def test_what_the_connection_says_of_itself_is_no_event(server: FaultyServer, new_session: NewSession) -> None:

@@ -9,22 +9,27 @@ import queue
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import websockets.sync.server
+from _kit.hand_clock import HandClock
 from _kit.ports import reserved_port
+from websockets.utils import accept_key
 
 from stardust_auto.privacy import Secret
+from stardust_auto.process import backoff
 from stardust_auto.process.background import Worker
 from stardust_auto.session.push import Push
 from stardust_auto.session.session import Session
+from stardust_auto.transport import websocket
 
 if TYPE_CHECKING:
     from _kit.faulty_server import FaultyServer
 
-    from stardust_auto.wire.messages import Command
 
 NewSession = Callable[..., Session]
 
@@ -32,7 +37,7 @@ NewSession = Callable[..., Session]
 def test_ping_first_then_the_socket_then_commands(server: FaultyServer, new_session: NewSession) -> None:
     ran = threading.Event()
     session = new_session(server.url, push=True)
-    session.register_command("config/publish", lambda command: ran.set())
+    session.commands.register("config/publish", lambda command: ran.set())
     session.start()
     connected = server.wait_for_socket()
     paths = [call.path for call in server.calls if call.path != "app/postevents"]
@@ -165,41 +170,26 @@ def test_a_server_without_the_socket_is_asked_rarely(
 
 
 class Host:
-    """What a push socket needs, held by the test; no session around it."""
+    """Stands for the connection of a session, and notes what a push socket says."""
 
-    def __init__(self, url: str, worker: Worker) -> None:
-        self.url = url
-        self.worker = worker
-        self.push: Push | None = None
-        self.period = 60
+    def __init__(self, url: str, clock: HandClock) -> None:
+        self.servers = SimpleNamespace(active=SimpleNamespace(websocket_url=url))
         self.token: Secret | None = Secret("planted-token-7f3a")
+        self.online, self.leaving, self.period = True, False, 60
         self.commands: list[str | None] = []
         self.losses: list[bool] = []
         self.opens = 0
+        self.push = Push(
+            self,  # type: ignore[arg-type]  # it stands for the connection
+            Worker(clock.monotonic),
+            clock,
+            on_command=lambda command: self.commands.append(command.command),
+            on_open=self.opened,
+            on_lost=self.losses.append,
+        )
 
-    def push_url(self) -> str:
-        return self.url
-
-    def push_token(self) -> Secret | None:
-        return self.token
-
-    def push_period(self) -> int:
-        return self.period
-
-    def user_agent(self) -> str:
-        return "test"
-
-    def watch_push(self, sock: socket.socket | None) -> None:
-        return
-
-    def push_command(self, command: Command) -> None:
-        self.commands.append(command.command)
-
-    def push_opened(self) -> None:
+    def opened(self) -> None:
         self.opens += 1
-
-    def push_lost(self, *, reset: bool) -> None:
-        self.losses.append(reset)
 
 
 def drive(push: Push, condition: Callable[[], bool]) -> None:
@@ -210,16 +200,15 @@ def drive(push: Push, condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock(1000.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No jitter: each wait is as long as it may be."""
+    monkeypatch.setattr(backoff, "generator", SimpleNamespace(random=lambda: 0.0))
 
 
 def serve(handle: Callable[..., None], **options: Any) -> Any:
@@ -232,26 +221,138 @@ def url_of(running: Any) -> str:
     return f"ws://127.0.0.1:{running.socket.getsockname()[1]}/App/Notify"
 
 
-@pytest.mark.parametrize(
-    ("code", "low", "high"), [(1001, 0.5, 60.0), (1012, 0.5, 60.0), (1000, 0.0, 4.0), (1011, 0.0, 4.0)]
-)
-def test_when_to_come_back(clock: Clock, code: int, low: float, high: float) -> None:
-    asked: list[tuple[float, float]] = []
-
-    def uniform(a: float, b: float) -> float:
-        asked.append((a, b))
-        return b
-
+@pytest.mark.usefixtures("longest_waits")
+@pytest.mark.parametrize(("code", "wait"), [(1001, 60.0), (1012, 60.0), (1000, 4.0), (1011, 4.0)])
+def test_when_to_come_back(clock: HandClock, code: int, wait: float) -> None:
     with serve(lambda connection: connection.close(code, "Dispose")) as running:
-        host = Host(url_of(running), Worker(clock))
-        push = Push(host, clock=clock, uniform=uniform)
-        drive(push, lambda: bool(host.losses))
-        assert (asked, host.losses) == ([(low, high)], [False])
-        assert push.run() == high  # not before
+        host = Host(url_of(running), clock)
+        drive(host.push, lambda: bool(host.losses))
+        assert host.losses == [False]
+        assert host.push.run() == wait  # not before
 
 
-@pytest.mark.case("C35")
-def test_silence_means_another_connection(clock: Clock) -> None:
+@pytest.mark.usefixtures("longest_waits")
+def test_a_socket_that_is_closed_at_once_makes_no_storm(clock: HandClock) -> None:
+    """Each opening used to wake every task, each loss to send a Ping, and the back-off began again each time."""
+    opened: list[float] = []
+
+    def handle(connection: Any) -> None:
+        opened.append(clock.now)
+        connection.close(1000)
+
+    with serve(handle) as running:
+        host = Host(url_of(running), clock)
+        end = clock.now + 600
+        while clock.now < end:
+            sockets = len(opened)
+            drive(host.push, lambda: len(opened) > sockets and host.push._socket is None)  # noqa: B023 - run at once
+            clock.now += host.push.run() or 0.0
+    assert len(opened) < 20
+    assert host.opens <= 2
+    assert len(host.losses) <= 2
+
+
+def test_a_socket_that_has_lived_for_a_while_begins_the_back_off_again(clock: HandClock) -> None:
+    with serve(lambda connection: connection.recv()) as running:
+        host = Host(url_of(running), clock)
+        host.push._backoff.failed()
+        host.push._backoff.failed()
+        drive(host.push, lambda: host.push.connected and host.push._opened_at is not None)
+        assert host.opens == 0
+        clock.now += 11
+        host.push.run()
+        assert (host.opens, host.push._backoff.failures) == (1, 0)
+        host.push.finish(0.0)
+
+
+def raw(talk: Callable[[socket.socket], None]) -> socket.socket:
+    """A server that completes the handshake by hand, and then does what ``talk`` does."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            request = connection.recv(65536).decode()
+            key = next(line for line in request.splitlines() if line.lower().startswith("sec-websocket-key")).split()[1]
+            connection.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
+            )
+            try:
+                talk(connection)
+            except OSError:
+                return
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener
+
+
+def flood(frame: bytes) -> Callable[[socket.socket], None]:
+    def talk(connection: socket.socket) -> None:
+        block = frame * (1 + 65536 // len(frame))
+        while True:
+            connection.sendall(block)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x81\x01x", b'\x81\x18{"Id":0,"Command":"flood"}'[:26], b"\x89\x00"], ids=["texts", "commands", "pings"]
+)
+def test_a_server_that_sends_without_end_is_read_in_turns_and_cut_off(clock: HandClock, frame: bytes) -> None:
+    with raw(flood(frame)) as listener:
+        host = Host(f"ws://127.0.0.1:{listener.getsockname()[1]}/App/Notify", clock)
+        tracemalloc.start()
+        longest = turns = 0.0
+        while not host.losses:
+            started = time.process_time()
+            wait = host.push.run()
+            longest, turns = max(longest, time.process_time() - started), turns + 1
+            assert turns < 5000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20_000_000
+    assert longest < 1.0  # a turn, with tracemalloc watching
+    assert wait == 600  # not asked again soon
+
+
+def test_a_frame_that_breaks_the_protocol_ends_the_socket(clock: HandClock) -> None:
+    """The server does not hang up; the socket must not be taken for alive until it has been silent for minutes."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(b"\xf1\x01x")
+        time.sleep(20)
+
+    with raw(talk) as listener:
+        host = Host(f"ws://127.0.0.1:{listener.getsockname()[1]}/App/Notify", clock)
+        drive(host.push, lambda: bool(host.losses))
+        assert not host.push.connected
+
+
+def test_a_proxy_that_drips_its_answer_is_bounded(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        client.recv(4096)
+        for byte in b"HTTP/1.1 200 OK\r\nX-A: " + b"x" * 1000:
+            try:
+                client.sendall(bytes([byte]))
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    monkeypatch.setattr(websocket, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        host = Host("ws://platform.invalid:6600/App/Notify", clock)
+        started = time.monotonic()
+        host.push.run()
+        assert time.monotonic() - started < 1.5
+        assert host.losses == [False]
+
+
+def test_silence_means_another_connection(clock: HandClock) -> None:
     """No close frame, no reset: three silent periods (§2.8)."""
     gone = threading.Event()
     # Servers of websockets below 15 send no pings by themselves, and have no word to forbid it.
@@ -259,8 +360,8 @@ def test_silence_means_another_connection(clock: Clock) -> None:
         {"ping_interval": None} if "ping_interval" in inspect.signature(websockets.sync.server.serve).parameters else {}
     )
     with serve(lambda connection: gone.wait(20), **silent) as running:
-        host = Host(url_of(running), Worker(clock))
-        push = Push(host, clock=clock)
+        host = Host(url_of(running), clock)
+        push = host.push
         drive(push, lambda: host.opens == 1)
         clock.now += 179
         push.run()
@@ -272,30 +373,27 @@ def test_silence_means_another_connection(clock: Clock) -> None:
         gone.set()
 
 
-def test_a_connection_that_hangs_in_the_handshake(clock: Clock) -> None:
+def test_a_connection_that_hangs_in_the_handshake(clock: HandClock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        host = Host(f"ws://127.0.0.1:{listener.getsockname()[1]}/App/Notify", Worker(clock))
-        push = Push(host, clock=clock)
+        host = Host(f"ws://127.0.0.1:{listener.getsockname()[1]}/App/Notify", clock)
+        push = host.push
         assert push.run() == 5
         clock.now += 5.1
         push.run()
         assert host.losses == [False]
 
 
-def test_refused_connections_are_spaced_out(clock: Clock) -> None:
-    limits: list[float] = []
-
-    def uniform(a: float, b: float) -> float:
-        limits.append(b)
-        return b
-
-    push = Push(Host(f"ws://127.0.0.1:{reserved_port()}/x", Worker(clock)), clock=clock, uniform=uniform)
+@pytest.mark.usefixtures("longest_waits")
+def test_refused_connections_are_spaced_out(clock: HandClock) -> None:
+    push = Host(f"ws://127.0.0.1:{reserved_port()}/x", clock).push
+    waits = []
     for _ in range(7):
-        clock.now += push.run() or 0
-    assert limits == [4, 8, 16, 32, 60, 60, 60]
+        waits.append(push.run() or 0)
+        clock.now += waits[-1]
+    assert waits == [4, 8, 16, 32, 60, 60, 60]
 
 
-def test_fragments_and_protocol_pings(clock: Clock) -> None:
+def test_fragments_and_protocol_pings(clock: HandClock) -> None:
     def handle(connection: Any) -> None:
         assert connection.ping().wait(5)
         connection.send(['{"Id":1,', '"Command":"a"}'])  # an iterable is sent as fragments
@@ -303,25 +401,25 @@ def test_fragments_and_protocol_pings(clock: Clock) -> None:
         connection.recv()
 
     with serve(handle) as running:
-        host = Host(url_of(running), Worker(clock))
-        push = Push(host, clock=clock)
+        host = Host(url_of(running), clock)
+        push = host.push
         drive(push, lambda: len(host.commands) == 2)
         assert host.commands == ["a", "b"]
-        push.close()
+        push.finish(0.0)
 
 
-def test_a_message_beyond_the_limit_ends_the_connection(clock: Clock) -> None:
+def test_a_message_beyond_the_limit_ends_the_connection(clock: HandClock) -> None:
     def handle(connection: Any) -> None:
         connection.send("x" * 2_000_000)
         connection.recv()
 
     with serve(handle) as running:
-        host = Host(url_of(running), Worker(clock))
-        push = Push(host, clock=clock)
+        host = Host(url_of(running), clock)
+        push = host.push
         drive(push, lambda: bool(host.losses))
 
 
-def test_through_a_proxy(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_through_a_proxy(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     connects: list[bytes] = []
 
     with serve(lambda connection: connection.send('{"Id":1,"Command":"a"}')) as running:
@@ -343,19 +441,19 @@ def test_through_a_proxy(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
             threading.Thread(target=tunnel, args=(listener,), daemon=True).start()
             monkeypatch.setenv("http_proxy", f"http://user:pw@127.0.0.1:{listener.getsockname()[1]}")
             monkeypatch.setenv("no_proxy", "")
-            host = Host("ws://platform.invalid:6600/App/Notify", Worker(clock))
-            push = Push(host, clock=clock)
+            host = Host("ws://platform.invalid:6600/App/Notify", clock)
+            push = host.push
             drive(push, lambda: host.commands == ["a"])
         assert connects[0].startswith(b"CONNECT platform.invalid:6600 ")
         assert b"Proxy-Authorization: Basic dXNlcjpwdw==" in connects[0]
         assert b"planted-token" not in connects[0]
 
 
-def test_the_token_is_not_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_token_is_not_logged(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
     caplog.set_level(logging.WARNING, "websockets.server")  # the test's own
     with serve(lambda connection: connection.close(1000)) as running:
-        host = Host(url_of(running), Worker(clock))
-        push = Push(host, clock=clock)
+        host = Host(url_of(running), clock)
+        push = host.push
         drive(push, lambda: bool(host.losses))
     assert "planted-token" not in " ".join(record.getMessage() for record in caplog.records)

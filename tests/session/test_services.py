@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stardust_auto.errors import ApiError, UnavailableError
-from stardust_auto.session.services import ServiceRegistry
+from stardust_auto.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from stardust_auto.wire.messages import ServiceInstance
 
     NewSession = Callable[..., Session]
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = object.__repr__
 
 
 @pytest.fixture
@@ -38,12 +45,12 @@ def instances(server: FaultyServer) -> list[dict[str, Any]]:
 def test_offered_each_period_and_withdrawn_on_stop(server: FaultyServer, new_session: NewSession) -> None:
     server.period = 1
     session = new_session(server.url, version="1.4-beta")
-    registry = ServiceRegistry(session)
+    registry = session.services
     registry.register("shop", "http://*:8000", tags=("blue", "eu"))
     second = server.wait_for("app/registerservice", 2)
     assert second.body == {
         "ServiceName": "shop",
-        "ClientId": session.client_id,
+        "ClientId": session.account.client_id,
         "Version": "1.4",
         "Address": "http://*:8000",
         "Tag": "blue,eu",
@@ -56,21 +63,40 @@ def test_offered_each_period_and_withdrawn_on_stop(server: FaultyServer, new_ses
 
 @pytest.mark.usefixtures("instances")
 def test_withdrawn_by_hand(server: FaultyServer, new_session: NewSession) -> None:
-    registry = ServiceRegistry(new_session(server.url))
-    registry.register("shop", "http://*:8000")
+    services = new_session(server.url).services
+    services.register("shop", "http://*:8000")
     server.wait_for("app/registerservice")
-    registry.unregister("shop")
-    registry.unregister("shop")
+    services.withdraw(["shop"])
+    services.withdraw(["shop"])
+    server.wait_for("app/unregisterservice")
+    services.register("shop", "http://*:8000")
+    server.wait_for("app/registerservice", 2)
     assert server.count("app/unregisterservice") == 1
-    server.answers["app/unregisterservice"] = lambda handler: handler.reply(None, 403, "no")
-    registry.register("shop", "http://*:8000")
-    with pytest.raises(ApiError):
-        registry.unregister("shop")
+
+
+@pytest.mark.usefixtures("instances")
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), Unprintable()],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_listener_that_raises_anything_ends_nothing(
+    server: FaultyServer, new_session: NewSession, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def listener(found: tuple[ServiceInstance, ...]) -> None:
+        raise error
+
+    server.period = 1
+    session = new_session(server.url)
+    session.services.watch("stock", listener)
+    server.wait_for("app/ping", 3)
+    assert len([line for line in caplog.messages if "listener" in line]) == 1
+    assert session.worker.running
 
 
 @pytest.mark.usefixtures("instances")
 def test_resolve(server: FaultyServer, new_session: NewSession) -> None:
-    registry = ServiceRegistry(new_session(server.url))
+    registry = new_session(server.url).services
     (found,) = registry.resolve("stock", tags=["blue"])
     assert (found.client, found.address, found.weight) == ("10.0.0.7@1", "http://10.0.0.7:80", 1)
     assert server.of("app/resolveservice")[0].body["Tag"] == "blue"
@@ -92,7 +118,7 @@ def test_watched_services_follow_the_push(
         raise RuntimeError("an application's mistake")
 
     session = new_session(server.url, push=True)
-    registry = ServiceRegistry(session)
+    registry = session.services
     registry.watch("stock", listener)
     assert changed.acquire(timeout=5)
     connected = server.wait_for_socket()
@@ -103,26 +129,26 @@ def test_watched_services_follow_the_push(
     asked = server.count("app/resolveservice")
     assert [instance.client for instance in registry.resolve("stock")] == seen[-1]  # from memory
     assert server.count("app/resolveservice") == asked
-    assert server.wait_for("app/commandreply").body == {"Id": 31, "Status": 2, "Data": "ok"}
+    assert server.wait_for("app/commandreply").body == {"Id": 31, "Status": 2, "Data": "OK"}
 
 
 @pytest.mark.usefixtures("instances")
 def test_leaving_waits_for_nobody(server: FaultyServer, new_session: NewSession) -> None:
     session = new_session(server.url)
-    registry = session.registry
-    assert session.registry is registry
+    registry = session.services
+    assert session.services is registry
     registry.register("shop", "http://*:8000")
     registry.register("stock", "http://*:8001")
     server.wait_for("app/registerservice", 2)
-    registry.leave(["shop", "nobody"])
+    registry.withdraw(["shop", "nobody"])
     assert server.wait_for("app/unregisterservice").body["ServiceName"] == "shop"
-    registry.leave(["stock"])
+    registry.withdraw(["stock"])
     session.stop()
     assert [call.body["ServiceName"] for call in server.of("app/unregisterservice")] == ["shop", "stock"]
 
 
 def test_no_longer_watched(server: FaultyServer, new_session: NewSession, instances: list[dict[str, Any]]) -> None:
-    registry = new_session(server.url).registry
+    registry = new_session(server.url).services
     told = threading.Semaphore(0)
     listeners = [lambda found: told.release(), lambda found: told.release()]
     for listener in listeners:
@@ -155,7 +181,7 @@ def test_one_service_that_is_refused_does_not_stop_the_others(
     for path in ("app/registerservice", "app/resolveservice", "app/unregisterservice"):
         server.answers[path] = answer
     session = new_session(server.url)
-    registry = session.registry
+    registry = session.services
     found = threading.Event()
     registry.register("disabled", "http://*:1")
     registry.register("shop", "http://*:2")
@@ -163,7 +189,7 @@ def test_one_service_that_is_refused_does_not_stop_the_others(
     registry.watch("stock", lambda instances: found.set())
     assert found.wait(5)
     server.wait_for("app/registerservice", 6)
-    registry.leave(["disabled", "shop"])
+    registry.withdraw(["disabled", "shop"])
     server.wait_for("app/unregisterservice", 2)
     assert {call.body["ServiceName"] for call in server.of("app/registerservice")} == {"disabled", "shop"}
     session.stop()
@@ -176,7 +202,7 @@ def test_a_server_that_is_gone_when_services_leave(
     server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = new_session(server.url)
-    session.registry.register("shop", "http://*:1")
+    session.services.register("shop", "http://*:1")
     server.wait_for("app/registerservice")
     server.close()
     session.stop()

@@ -10,17 +10,22 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from _kit.faulty_server import FaultyServer, Handler
+from _kit.hand_clock import HandClock
 from _kit.ports import reserved_port
 
 from stardust_auto.environment.identity import Identity
-from stardust_auto.errors import ApiError, UnavailableError
+from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
+from stardust_auto.process import backoff
+from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.session.account import Account
 from stardust_auto.session.connection import Connection
 from stardust_auto.session.session import Session
+from stardust_auto.transport.http import json_request
 from stardust_auto.transport.servers import ServerList
 from stardust_auto.wire.proof import md5_hex, proves
 
@@ -30,12 +35,26 @@ if TYPE_CHECKING:
 NewSession = Callable[..., Session]
 
 
-def connection_to(url: str, tmp_path: Path, secret: str | None = None, **options: Any) -> Connection:
-    servers = ServerList(url)
-    account = Account(
-        servers.all[0], Identity(url, "demo", secret, client_id="10.0.0.5@1", cache_dir=str(tmp_path / "cache"))
-    )
-    return Connection(servers, account, **options)
+class Silent:
+    """Events that nobody needs."""
+
+    def on_online(self, *, again: bool) -> None:
+        return
+
+    def on_failed(self, wait: float) -> None:
+        return
+
+    def on_doubt(self) -> None:
+        return
+
+    def on_commands(self, commands: object) -> None:
+        return
+
+
+def connection_to(url: str, tmp_path: Path, secret: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Connection:
+    identity = Identity(url, "demo", secret, client_id="10.0.0.5@1", cache_dir=str(tmp_path / "cache"))
+    servers = ServerList(identity.servers, clock)
+    return Connection(servers, Account(servers.all[0], identity), Silent(), clock)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 8.0) -> None:
@@ -61,7 +80,7 @@ def test_login_then_ping_at_once(server: FaultyServer, new_session: NewSession) 
     assert ping.headers["Authorization"] == "Bearer token-1"
     assert all(call.query == "" for call in server.calls)  # the token is never in a URL
     assert ping.headers["User-Agent"].startswith("stardust-auto/")
-    assert (session.state, session.client_id) == ("online", login.body["ClientId"])
+    assert (session.state, session.account.client_id) == ("online", login.body["ClientId"])
 
 
 def test_metrics_of_a_ping(server: FaultyServer, new_session: NewSession) -> None:  # protocol.md §2.5
@@ -204,7 +223,7 @@ def test_the_salt_follows_the_servers_clock(tmp_path: Path) -> None:
                 handler.reply(None, 403, "wrong secret")
 
         server.answers["app/login"] = strict
-        connection = connection_to(server.url, tmp_path, "s3cret", wall_clock=lambda: time.time() - 3600)
+        connection = connection_to(server.url, tmp_path, "s3cret", clock=HandClock(wall=time.time() - 3600))
         connection.beat()
         assert server.count("app/login") == 2
         assert abs(connection.clock_offset_ms - 3_600_000) < 5000
@@ -212,7 +231,7 @@ def test_the_salt_follows_the_servers_clock(tmp_path: Path) -> None:
 
 
 def test_token_is_swapped_when_a_ping_brings_one(tmp_path: Path) -> None:  # protocol.md §2.4
-    now = [0.0]
+    clock = HandClock()
     with FaultyServer() as server:
 
         def swap(handler: Handler) -> None:
@@ -220,11 +239,11 @@ def test_token_is_swapped_when_a_ping_brings_one(tmp_path: Path) -> None:  # pro
             handler.reply({"serverTime": 0, "period": 7, "token": "token-2", "commands": None})
 
         server.answers["app/ping"] = swap
-        connection = connection_to(server.url, tmp_path, clock=lambda: now[0])
+        connection = connection_to(server.url, tmp_path, clock=clock)
         connection.beat()
         assert (connection.period, connection.ping_due_in) == (7, 7.0)
         del server.answers["app/ping"]
-        now[0] += 7
+        clock.now += 7
         assert connection.ping_due_in == 0
         connection.beat()
         assert server.of("app/ping")[-1].headers["Authorization"] == "Bearer token-2"
@@ -250,13 +269,83 @@ def test_a_401_loop_is_no_loop(server: FaultyServer, new_session: NewSession) ->
         session.call("my/path", {})
     assert server.count("my/path") == 2
     assert server.count("app/login") == 2
+    for _ in range(10):  # the login did not help: this path alone is refused
+        with pytest.raises(ApiError):
+            session.call("my/path", {})
+    assert (server.count("my/path"), server.count("app/login"), session.state) == (12, 2, "online")
     server.answers["app/ping"] = lambda handler: handler.reply(None, 401, "never")
     with pytest.raises(ApiError):
-        session.call("my/path", {})
+        session.connection.beat()
     before = len(server.calls)
     with pytest.raises(UnavailableError, match="refused, next attempt in"):
         session.call("my/path", {})
-    assert len(server.calls) == before  # no hammering
+    assert len(server.calls) == before  # config.md 31: no hammering
+
+
+def test_a_path_that_fails_alone_does_not_make_the_session_flap(
+    server: FaultyServer, new_session: NewSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stardust_auto")
+    session = new_session(server.url)
+    task = Recorder()
+    session.add_task(task)
+    session.start()
+    server.wait_for("app/ping")
+    server.answers["trace/reportraw"] = lambda handler: handler.reply_bytes(b"", 503)
+    for _ in range(50):
+        with pytest.raises(UnavailableError, match="HTTP 503"):
+            session.call("trace/reportraw", {})
+        assert session.state == "online"
+    time.sleep(1.2)
+    assert [record.levelname for record in caplog.records] == ["INFO"]  # connected
+    assert server.count("app/ping") <= 4  # at most one a second finds out
+    assert task.runs.acquire(timeout=1)
+    assert not task.runs.acquire(timeout=0.1)  # woken by nothing
+
+
+@pytest.mark.parametrize("token", ["a\r\nX: y", "t\u00f6ken\u4e2d", "\ufffd", "two words", "\0"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_for_ever(
+    tmp_path: Path, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HandClock()
+    with FaultyServer() as server:
+        good, server.token = server.token, token
+        connection = connection_to(server.url, tmp_path, clock=clock)
+        with pytest.raises(BadReplyError, match="no header can carry"):
+            connection.beat()
+        assert token not in caplog.text
+        assert repr(token)[1:-1] not in caplog.text
+        server.token = good
+        clock.now += 60
+        connection.beat()
+        assert connection.online
+        server.answers["app/ping"] = lambda h: h.reply({"serverTime": 0, "period": 7, "token": token, "commands": None})
+        connection.beat()
+        del server.answers["app/ping"]
+        connection.beat()  # the old token is kept
+        assert server.count("app/login") == 2
+
+
+def test_a_server_that_is_back_gets_one_attempt_at_the_end_whatever_the_back_off_says(new_session: NewSession) -> None:
+    port = reserved_port()
+    session = new_session(f"http://127.0.0.1:{port}", clock=HandClock())
+    session.worker.start = lambda: False  # type: ignore[method-assign]  # the test drives it
+
+    class Task(Recorder):
+        def finish(self, deadline: float) -> None:
+            session.call("my/path", {}, timeout=1)
+
+    session.add_task(Task())
+    session.start()
+    with pytest.raises(UnavailableError):
+        session.call("my/path", {})
+    with FaultyServer(port) as server:
+        server.answers["my/path"] = lambda handler: handler.reply("done")
+        with pytest.raises(UnavailableError, match="next attempt"):
+            session.call("my/path", {})
+        assert session.stop(2.0)
+        assert server.count("my/path") == 1
+        assert server.count("app/logout") == 1
 
 
 def test_403_to_a_ping_means_log_in(tmp_path: Path) -> None:  # protocol.md §1.5
@@ -286,9 +375,7 @@ def test_500_is_worth_one_login_while_the_token_has_never_worked(tmp_path: Path)
         server.answers["my/path"] = lambda h: h.reply(None, 500, "unresolved reference")
         for _ in range(2):
             with pytest.raises(ApiError):
-                connection.call(
-                    "my/path", {}, method="POST", params=None, data=None, content_type=None, timeout=5, repeatable=True
-                )
+                connection.call(json_request("my/path", {}), 5)
         assert (server.count("app/login"), server.count("my/path")) == (1, 2)  # the token is not to blame
         assert connection.online
 
@@ -314,34 +401,31 @@ def test_the_servers_spelling_of_the_application_is_used(server: FaultyServer, n
     )
     session = new_session(server.url, app_id="DEMO")
     session.call("App/Ping", {})
-    assert session.app_id == "Demo"
+    assert session.account.app_id == "Demo"
 
 
 @pytest.mark.case("X3")
-def test_back_off_is_full_jitter_and_resets(tmp_path: Path) -> None:
-    now = [0.0]
-    limits: list[float] = []
-
-    def uniform(low: float, high: float) -> float:
-        limits.append(high)
-        return high
-
+def test_back_off_is_full_jitter_and_resets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "generator", SimpleNamespace(random=lambda: 0.0))
+    clock = HandClock()
+    waits: list[float] = []
     port = reserved_port()
-    connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=lambda: now[0], uniform=uniform)
+    connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=clock)
     for _ in range(5):
         with pytest.raises(UnavailableError):
             connection.beat()
         with pytest.raises(UnavailableError, match="next attempt"):
             connection.beat()
-        now[0] += connection.wait
-    assert limits == [5, 10, 20, 30, 30]
+        waits.append(connection.wait)
+        clock.now += connection.wait
+    assert waits == pytest.approx([5, 10, 20, 30, 30])
     with FaultyServer(port):
         connection.beat()
     assert (connection.online, connection.wait) == (True, 0.0)
     with pytest.raises(UnavailableError):
-        now[0] += 60
+        clock.now += 60
         connection.beat()
-    assert limits[-1] == 5
+    assert connection.wait == pytest.approx(5)
 
 
 @pytest.mark.parametrize("step", ["app/login", "app/ping"])
@@ -360,10 +444,10 @@ def test_a_login_without_an_answer_is_no_call_that_may_have_arrived(tmp_path: Pa
 
 @pytest.mark.case("X4")
 def test_retry_after_is_obeyed(tmp_path: Path) -> None:
-    now = [0.0]
+    clock = HandClock()
     with FaultyServer() as server:
         server.answers["*"] = lambda handler: handler.reply_bytes(b"", 503, {"Retry-After": "120"})
-        connection = connection_to(server.url, tmp_path, clock=lambda: now[0])
+        connection = connection_to(server.url, tmp_path, clock=clock)
         with pytest.raises(UnavailableError):
             connection.beat()
         assert connection.wait == 120
@@ -371,13 +455,13 @@ def test_retry_after_is_obeyed(tmp_path: Path) -> None:
 
 def test_one_line_for_each_change_of_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "stardust_auto")
-    now = [0.0]
+    clock = HandClock()
     port = reserved_port()
-    connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=lambda: now[0])
+    connection = connection_to(f"http://127.0.0.1:{port}", tmp_path, clock=clock)
 
     def beats(count: int) -> None:
         for _ in range(count):
-            now[0] += 60
+            clock.now += 60
             try:
                 connection.beat()
             except (UnavailableError, ApiError):

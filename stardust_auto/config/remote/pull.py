@@ -76,8 +76,8 @@ def pull(
     def ask(version: int) -> tuple[ConfigReply, bool]:
         names, missed = used.report(held) if used is not None else (None, None)
         request = ConfigRequest(
-            app_id=session.app_id,
-            client_id=session.client_id,
+            app_id=session.account.app_id,
+            client_id=session.account.client_id,
             scope=scope or None,
             version=version,
             used_keys=names,
@@ -101,7 +101,6 @@ def pull(
         "next_version": reply.next_version,
         "next_publish": reply.next_publish or "",
         "coherent": coherent,
-        "source_ip": reply.source_ip or held.source_ip,
     }
     if reply.configs is None:
         return replace(held, version=reply.version or held.version, origin="server", time=now, **plans)
