@@ -11,14 +11,10 @@ from stardust_auto.log import get_logger
 from stardust_auto.process.end import EXIT_BUDGET, at_end, not_at_end, time_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import ParamSpec, TypeVar
+    from collections.abc import Sequence
 
     from stardust_auto.session.session import Session
     from stardust_auto.tracing.tracer import Tracer
-
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 logger = get_logger(__name__)
 
@@ -38,13 +34,6 @@ def read_settings(server: str | Sequence[str] | None, **overrides: Any) -> Agent
         for problem in settings.problems:
             logger.warning("%s", problem)
     return settings
-
-
-async def in_thread(function: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-    """Run ``function`` in a thread of the loop's executor, so that it does not block the loop."""
-    import asyncio  # 30 ms, which a program without coroutines does not need
-
-    return await asyncio.to_thread(function, *args, **named)
 
 
 class Link:
