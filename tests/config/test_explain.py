@@ -151,7 +151,23 @@ _SECRETS = {
 
 @pytest.mark.parametrize(
     "path",
-    ["box", "box.password", "plain", "plain.token", "typed", "typed.password", "headers", "headers.Authorization", "headers.password", "anything", "anything.password", "blob", "url", "dsn_like", "signing_key"],
+    [
+        "box",
+        "box.password",
+        "plain",
+        "plain.token",
+        "typed",
+        "typed.password",
+        "headers",
+        "headers.Authorization",
+        "headers.password",
+        "anything",
+        "anything.password",
+        "blob",
+        "url",
+        "dsn_like",
+        "signing_key",
+    ],
 )
 def test_no_explanation_shows_a_secret(path: str) -> None:
     handle = live(Nested, client=MemoryClient(_SECRETS))
