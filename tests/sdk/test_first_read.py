@@ -7,6 +7,8 @@ import logging
 import os
 import queue
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -209,3 +211,27 @@ def test_a_scope_that_looks_like_an_instance_is_one_warning(kind: Any, caplog: p
         "the scope '10.0.0.5@4242' looks like an instance: the fourth argument is the scope, pass client_id by its name"
     ]
     assert "planted-secret-8" not in f"{client!r} {vars(client)!r}"
+
+
+def test_a_forked_child_follows_the_center_from_its_first_read_on(
+    server: EmbeddedServer, publish: Publish, tmp_path: Path
+) -> None:
+    publish(batches="12")
+    code = (
+        "import os, sys, time\nfrom stardust_auto import StardustClient\n"
+        f"client = StardustClient({server.url!r}, 'jobs'); client.start()\n"
+        "assert client.get_config('batches') == '12'\n"
+        "if os.fork() == 0:\n"
+        "    print(client.get_config('batches'), flush=True)\n"
+        "    deadline = time.monotonic() + 20\n"
+        "    while client.get_config('batches') == '12' and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "    print(client.get_config('batches'), flush=True); sys.exit()\n"
+        "os.wait()\n"
+    )
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    with subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "12\n"
+        publish(batches="13")
+        assert process.stdout.readline() == "13\n"
+    assert process.returncode == 0

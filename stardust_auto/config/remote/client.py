@@ -139,6 +139,8 @@ class ConfigClient:
         self._expecting: tuple[Callable[[dict[str, str]], object], ...] | None = ()
         self._first_read = FirstRead(self.app_id, self.wait_loaded)
         self._dispatcher = Dispatcher("stardust-config-callbacks")
+        #: A fork interrupted it: the child starts with its first read.
+        self._resumes = False
         self._running = self._announced = self._secret_refused = self._threadless = False
         self._due = -math.inf
         self._retry_delay = 0.0
@@ -167,6 +169,7 @@ class ConfigClient:
     def reset_after_fork(self) -> None:
         """In a forked child: keep the values, and ask again on first use, since the child's session is another one."""
         self._new_locks()
+        self._resumes = self._resumes or self._running
         self._running = False
         if self._used_keys is not None:
             self._used_keys.reset_after_fork()
@@ -180,6 +183,7 @@ class ConfigClient:
             ValueError: no server is known, neither here nor from ``STARDUST_SERVER``.
         """
         with self._lock:
+            self._resumes = False
             if self._running:
                 return
             session = self._acquire()
@@ -211,6 +215,7 @@ class ConfigClient:
         """Stop pulling, and log out within ``timeout`` seconds unless the session has other users. The values stay readable."""
         not_at_end(self._at_end)
         with self._lock:
+            self._resumes = False
             session, self._running = self._session, False
             if session is None:
                 return
@@ -343,6 +348,8 @@ class ConfigClient:
 
     def _current(self) -> RawSnapshot:
         """The state to read from. The first read after :meth:`start` waits for the center, at most 3 s."""
+        if self._resumes:
+            self.start()
         if self._running and not self._loaded.is_set():
             self._first_read.wait_unless_on_loop()
         return self._held
