@@ -288,7 +288,7 @@ class ConfigClient:
     @property
     def client_id(self) -> str:
         """Name of this instance: as it was configured, else that of the session, else ``""``."""
-        return self._session.client_id if self._session is not None else self._settings.client_id or ""
+        return self._session.account.client_id if self._session is not None else self._settings.client_id or ""
 
     @property
     def source_ip(self) -> str:
