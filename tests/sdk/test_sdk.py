@@ -287,7 +287,7 @@ def test_an_activated_process_shares_one_session_and_tracer(
     code = (
         "import sqlite3, threading\nfrom stardust_auto import StardustClient, StardustTracer\n"
         "sqlite3.connect(':memory:').execute('select 1').fetchall()\n"
-        "from stardust_auto.agent.agent import get_tracer\n"
+        "from stardust_auto.agent import get_tracer\n"
         "client = StardustClient(enable_config=False); client.start()\n"
         "other = StardustTracer(app_id='other')\n"
         "with client.new_span('outer'): pass\n"
