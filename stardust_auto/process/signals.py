@@ -71,9 +71,9 @@ def die_of(number: int) -> None:
     """Let the signal do what it does to a program that does not handle it."""
     import signal
 
-    if in_main_thread():
+    try:
         signal.signal(number, signal.SIG_DFL)
-    else:  # Python sets handlers in its main thread only, and that is in C code
+    except ValueError:  # Python sets handlers in its main thread only, and that is in C code
         try:
             import ctypes
 
@@ -83,8 +83,7 @@ def die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def in_main_thread() -> bool:
-    """Whether the caller is the main thread, the only one in which Python runs and sets signal handlers."""
-    import threading
-
-    return threading.current_thread() is threading.main_thread()
+def send_to_main_thread(number: int) -> None:
+    """Send a signal that interrupts a system call of the main thread: the kernel prefers that thread if it does not block the signal."""
+    # Not pthread_kill: under gevent the identifier of a thread is that of a greenlet, and the C library would crash.
+    os.kill(os.getpid(), number)

@@ -57,7 +57,7 @@ class SigtermHandler:
         import signal
 
         number: Any = getattr(signal, "SIGURG", None)
-        if number is None or not hasattr(signal, "pthread_kill") or signal.getsignal(number) is not signal.SIG_DFL:
+        if number is None or signal.getsignal(number) is not signal.SIG_DFL:
             return
         try:
             signal.signal(number, self._ask)
@@ -71,18 +71,18 @@ class SigtermHandler:
 
         if "uwsgi" in sys.modules or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             return  # uWSGI handles the signal in C, where Python does not see it, and runs atexit
-        if signals.in_main_thread():
-            self._unprepare()
+        try:
             signal.signal(signal.SIGTERM, self._terminated)
-        elif self._prepared:
-            import threading
-
-            self._wanted = True
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
+        except ValueError:  # not the main thread
+            if self._prepared:
+                self._wanted = True
+                signals.send_to_main_thread(signal.SIGURG)
+        else:
+            self._unprepare()
 
     def watch(self) -> None:
         """Have the background thread watch for the signal, if it is handled here and the interpreter's wake-up descriptor is free."""
-        if self._watch is None and self.handles() and hasattr(os, "fork") and signals.in_main_thread():
+        if self._watch is None and self.handles() and hasattr(os, "fork"):
             self._watch = _Watch.start(self, process_worker())
 
     def stop_watching(self) -> None:
@@ -189,9 +189,13 @@ class _Watch:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        except ValueError:  # not the main thread
+            before = None
         if before != -1:
-            signal.set_wakeup_fd(before)
+            if before is not None:
+                signal.set_wakeup_fd(before)
             os.close(reader)
             os.close(writer)
             return None
@@ -217,7 +221,6 @@ class _Watch:
     def run(self) -> float | None:
         """A signal has come, or the main thread had its time."""
         import signal
-        import threading
 
         try:
             numbers = os.read(self._reader, 4096)
@@ -233,7 +236,7 @@ class _Watch:
             return None
         if self._resends < _RESENDS:
             self._resends += 1
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            signals.send_to_main_thread(signal.SIGTERM)
             return float(_FIRST_WAIT_SECONDS * 2**self._resends)
         self._resends = None
         if os.getpid() != 1:
