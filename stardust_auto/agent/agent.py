@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from stardust_auto.agent import current, get_tracer, swap, uwsgi
@@ -19,7 +20,7 @@ from stardust_auto.process.background import process_worker
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.end import EXIT_BUDGET_SECONDS, Phase
-from stardust_auto.process.originals import ORIGINALS, import_quietly, take_originals
+from stardust_auto.process.originals import ORIGINALS, take_originals
 from stardust_auto.process.sigterm import SigtermHandler
 from stardust_auto.tracing.tracer import Tracer
 
@@ -156,7 +157,7 @@ class Agent:
         """On the background thread: import what is needed, one module at a time since a fork waits for it, then connect."""
         try:
             if self._modules:
-                import_quietly(self._modules[0])
+                import_module(self._modules[0])
                 del self._modules[0]
                 return 0.0
             self._connect()
@@ -199,7 +200,7 @@ class Agent:
 
         def connect_and_flush() -> None:
             for name in self._modules:
-                import_quietly(name)
+                import_module(name)
             self._connect()
             self._worker.remove(self)
             arrived.append(self._collector is None or self._collector.flush(max(deadline - monotonic(), 0.0)))

@@ -6,19 +6,15 @@ modules of the agent keep what they use, and are imported as soon as the program
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 #: Library, and the module of the agent that keeps what the agent uses of it.
 ORIGINALS: Final = {
     "threading": "stardust_auto.process.thread",
     "socket": "stardust_auto.process.sockets",
-    "urllib3": "stardust_auto.transport.pool",
-    "requests": "stardust_auto.transport.adapter",
+    "http.client": "stardust_auto.transport.response",
 }
-_SOCKS: Final = "urllib3.contrib.socks"
 
 
 def take_originals(library: str) -> None:
@@ -29,18 +25,3 @@ def take_originals(library: str) -> None:
         from stardust_auto.log import get_logger
 
         get_logger(__name__).debug("%s cannot be used: %s", library, error)
-
-
-def import_quietly(name: str) -> None:
-    """Import a module that may import requests.
-
-    requests looks for PySocks by an import that warns if it is missing, and a program may turn warnings into errors.
-    """
-    pretend = not {"requests", "socks", _SOCKS} & sys.modules.keys() and find_spec("socks") is None
-    if pretend:
-        sys.modules[_SOCKS] = None  # type: ignore[assignment] # Python's own way to say that there is no such module
-    try:
-        import_module(name)
-    finally:
-        if pretend and sys.modules.get(_SOCKS, _SOCKS) is None:
-            del sys.modules[_SOCKS]
