@@ -20,14 +20,14 @@ from stardust_auto.transport.http import HttpClient, Request, json_request, own_
 from stardust_auto.wire.messages import LoginReply, PingReply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stardust_auto.process.clock import Clock
     from stardust_auto.session.account import Account
     from stardust_auto.session.credentials import Credentials
     from stardust_auto.session.metrics import ProcessMetrics
     from stardust_auto.transport.servers import ServerList
-    from stardust_auto.wire.messages import Command
+    from stardust_auto.wire.messages import AppInfo, Command
 
 logger = get_logger(__name__)
 
@@ -87,6 +87,8 @@ class Connection:
         self.servers = servers
         self.account = account
         self._events = events
+        #: Functions that complete the body of each Ping.
+        self.ping_parts: list[Callable[[AppInfo], AppInfo]] = []
         self._clock = clock
         self._client: HttpClient | None = None
         self.reset()
@@ -113,6 +115,8 @@ class Connection:
         self.clock_offset_ms = 0
         self.period = _DEFAULT_PERIOD_SECONDS
         self.last_ping: float | None = None
+        #: What the server lists beyond a StarServer (``wire.features``).
+        self.features: frozenset[str] = frozenset()
         #: While the session stops: no call may go on after this moment of the monotonic clock.
         self.deadline: float | None = None
         #: The process ends: no Ping, no socket, and one attempt whatever the back-off says.
@@ -262,6 +266,7 @@ class Connection:
         reply = LoginReply.from_wire(self._send(request, deadline))
         self._set_offset(reply.server_time, sent, self._clock.wall())
         self.account.accepted(credentials, reply)
+        self.features = frozenset(reply.features or ())
         if not reply.token:
             raise _NotEnabledError(403, "the application is not enabled on the server")
         if not _fits_a_header(reply.token):
@@ -289,10 +294,14 @@ class Connection:
             from stardust_auto.session.metrics import ProcessMetrics
 
             self._metrics = ProcessMetrics(self.account.version)
-        request = json_request("App/Ping", self._metrics.sample(self.now_ms()).to_wire())
+        info = self._metrics.sample(self.now_ms())
+        for part in tuple(self.ping_parts):
+            info = part(info)
+        request = json_request("App/Ping", info.to_wire())
         sent = self._clock.wall()
         reply = PingReply.from_wire(self._send(request, deadline))
         self._set_offset(reply.server_time, sent, self._clock.wall())
+        self.features = frozenset(reply.features or ())
         if reply.period > 0:
             self.period = min(reply.period, _MAX_PERIOD_SECONDS)
         if reply.token and _fits_a_header(reply.token):

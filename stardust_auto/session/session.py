@@ -100,6 +100,7 @@ class Session:
     Attributes:
         account: who logs in.
         connection: the login, its state and its clock.
+        heartbeat: the Pings; ``check()`` pings at once.
         commands: handlers of commands, and events.
         services: the service registry.
         worker: runs the tasks; a test may have one of its own.
@@ -116,7 +117,7 @@ class Session:
         self._reactions = reactions = _Reactions(self.worker, self.account)
         self.connection = Connection(servers, self.account, reactions, clock)
         self.commands = reactions.commands = Commands(self.connection, self.worker, clock)
-        self._heartbeat = reactions.heartbeat = Heartbeat(
+        self.heartbeat = reactions.heartbeat = Heartbeat(
             self.connection, self.worker, clock, on_checked=reactions.on_checked
         )
         self._push = reactions.push = (
@@ -126,7 +127,7 @@ class Session:
                 clock,
                 on_command=self.commands.accept,
                 on_open=reactions.wake_tasks,
-                on_lost=lambda reset: self._heartbeat.check(reset=reset),
+                on_lost=lambda reset: self.heartbeat.check(reset=reset),
             )
             if identity.push
             else None
@@ -155,7 +156,7 @@ class Session:
     def _reset(self) -> None:
         self._reactions.reset()
         self.connection.reset()
-        self._heartbeat.reset()
+        self.heartbeat.reset()
         if self._push is not None:
             self._push.reset()
 
@@ -284,7 +285,7 @@ class Session:
         return self.connection.call(request, timeout)
 
     def _all_tasks(self) -> list[Task]:
-        own: list[Task] = [self._heartbeat, self.commands]
+        own: list[Task] = [self.heartbeat, self.commands]
         if self._push is not None:
             own.append(self._push)
         return [*own, *self._tasks]

@@ -167,6 +167,11 @@ class TornCenter:
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.asked = 0
+        self.account = self.connection = self.commands = self  # the parts of a session that a client uses
+        self.connection = self  # the parts of a session that a client uses
+        self.features: frozenset[str] = frozenset()
+        #: Events that the client posted: kind, name, remark.
+        self.events: list[tuple[str, str, str]] = []
         #: So many requests fail.
         self.failures = 0
         self._version = 0
@@ -220,9 +225,14 @@ class TornCenter:
             raise UnavailableError("no server answers")
         return self.answer_to(body.get("Version", 0))
 
+    def post_event(self, kind: str, name: str, remark: str) -> None:
+        self.events.append((kind, name, remark))
+
     def wake(self, task: object) -> None:
         """The test runs the client itself."""
 
     def client(self, **options: Any) -> ConfigClient:
         """A client whose pulls the test runs itself, with ``run()``."""
-        return ConfigClient(self.server, "shop", session=self, **options)  # type: ignore[arg-type]  # all of a session that it needs
+        client = ConfigClient(self.server, "shop", session=self, **options)  # type: ignore[arg-type]  # all of a session that it needs
+        client._running = True
+        return client

@@ -69,7 +69,7 @@ def test_planted_secrets_do_not_show(
     session.start()
     server.wait_for("app/login")
     session.stop()
-    parts = (session, session.connection, session.connection.account, session._heartbeat, session.commands)
+    parts = (session, session.connection, session.connection.account, session.heartbeat, session.commands)
     shown += [f"{part!r} {vars(part)!r}" for part in parts]
     shown += [f"{record.getMessage()} {record.args!r}" for record in caplog.records]
     shown += [f"{call.method} {call.path}?{call.query}" for call in server.calls]

@@ -78,6 +78,30 @@ class Standing(NamedTuple):
     refused: Verdict | None = None
 
 
+class Summary(NamedTuple):
+    """What one process made of its configuration, for the center and for people.
+
+    Attributes:
+        version: the version that every owner uses; 0 if one uses none.
+        refused: the newest version that an owner refused and that is not in use; 0 without one.
+        reason: why, in one line.
+        restart: fields whose new value waits for a restart.
+        label: the application and scope.
+    """
+
+    version: int = 0
+    refused: int = 0
+    reason: str = ""
+    restart: tuple[str, ...] = ()
+    label: str = ""
+
+    def merged(self, other: Summary) -> Summary:
+        """Both together: the older version in use, the newer refusal."""
+        refusal = max(self, other, key=lambda summary: summary.refused)
+        restart = tuple(dict.fromkeys((*self.restart, *other.restart)))
+        return Summary(min(self.version, other.version), refusal.refused, refusal.reason, restart, self.label)
+
+
 class Verdicts:
     """The newest verdicts on the snapshots of one provider, by owner."""
 
@@ -109,12 +133,35 @@ class Verdicts:
         """One entry for each owner."""
         return tuple(self._standings.values())
 
+    def summary(self) -> Summary | None:
+        """All owners together; None while there is none."""
+        summaries = [_summary(standing) for standing in self.standings()]
+        whole = summaries[0] if summaries else None
+        for other in summaries[1:]:
+            whole = whole.merged(other) if whole is not None else other
+        return whole
+
     def accept(self, raw: RawSnapshot) -> bool:
         """Whether no owner has refused the content of ``raw``."""
         return all(
             standing.refused is None or standing.refused.content_hash != raw.content_hash
             for standing in self.standings()
         )
+
+
+def _summary(standing: Standing) -> Summary:
+    used, refused = standing
+    either = refused or used
+    label = (
+        f"{either.app_id}/{either.scope}" if either is not None and either.scope else either.app_id if either else ""
+    )
+    return Summary(
+        version=used.version if used is not None else 0,
+        refused=refused.version if refused is not None else 0,
+        reason=f"{refused.settings}: {refused.reason}" if refused is not None else "",
+        restart=used.pending if used is not None else (),
+        label=label,
+    )
 
 
 def _essence(verdict: Verdict | None) -> tuple[object, ...] | None:

@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from stardust_auto.server.errors import CallError, ProblemError
+from stardust_auto.wire.features import CONFIG_VERDICTS
 from stardust_auto.wire.messages import AppInfo, Event, LoginReply, LoginRequest, PingReply
 from stardust_auto.wire.reading import bind_json, not_convertible
 from stardust_auto.wire.text import ID_LIMIT, TAG_LIMIT, clean_text
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from stardust_auto.server.api.call import Call
 
 _EVENT_LIMIT = 10_000
+#: What this server can do beyond a StarServer.
+_FEATURES = (CONFIG_VERDICTS,)
 
 
 def login(call: Call) -> LoginReply:
@@ -42,6 +45,7 @@ def login(call: Call) -> LoginReply:
         token=call.services.tokens.issue(app.name, client_id),
         expire=call.services.tokens.seconds,
         server_time=store.clock(),
+        features=_FEATURES,
     )
 
 
@@ -61,6 +65,8 @@ def ping(call: Call) -> PingReply:
     info = call.bind(AppInfo, "inf")
     services = call.services
     services.store.instances.ping(caller.app.id, caller.client_id, call.address, info)
+    if info.config is not None:
+        services.feedback.note(caller.app.id, caller.client_id, call.address, info.config)
     commands = services.store.commands.pending(caller.app.id, caller.client_id)
     return PingReply(
         time=info.time,
@@ -68,6 +74,7 @@ def ping(call: Call) -> PingReply:
         period=caller.app.policy.ping_period,
         token=services.tokens.renewed(caller.identity),
         commands=tuple(command.message for command in commands) or None,
+        features=_FEATURES,
     )
 
 

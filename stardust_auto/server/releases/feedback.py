@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from stardust_auto.server.store.apps import App
     from stardust_auto.server.store.instances import Instances
+    from stardust_auto.wire.messages import ConfigVerdict
 
 State = Literal["used", "refused", "served", "behind"]
 
@@ -53,9 +54,14 @@ class Feedback:
             states.append(InstanceState(client, state, row["served_version"], row["used_version"], reason, waits))
         return states
 
-    def verdict(
-        self, app_id: int, client_id: str, ip: str, *, used: int, refused: int = 0, reason: str = "", restart: str = ""
-    ) -> None:
-        """What an instance says with a ping: the version in use, a newer one that it refused, keys that wait for a restart."""
-        columns = {"used_version": used, "refused_version": refused, "refused_reason": reason, "restart_keys": restart}
-        self._instances.seen(app_id, client_id, ip, **columns)
+    def note(self, app_id: int, client_id: str, ip: str, verdict: ConfigVerdict) -> None:
+        """Keep what an instance said with a Ping: the version in use, a newer one that it refused, fields that wait for a restart."""
+        self._instances.seen(
+            app_id,
+            client_id,
+            ip,
+            used_version=verdict.version,
+            refused_version=verdict.refused,
+            refused_reason=verdict.reason or "",
+            restart_keys=verdict.restart or "",
+        )

@@ -61,8 +61,7 @@ class Database:
             try:
                 yield self._writer
             except BaseException:
-                if self._writer.in_transaction:  # a full disk has ended it already
-                    self._writer.execute("ROLLBACK")
+                self._writer.execute("ROLLBACK")
                 raise
             self._writer.execute("COMMIT")
 
