@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from stardust_auto.activation import activate
     from stardust_auto.config import (
         ConfigClient,
         CsvList,
@@ -67,6 +68,7 @@ __all__ = [
     "Static",
     "UnavailableError",
     "__version__",
+    "activate",
     "current_span",
     "live",
 ]
@@ -81,6 +83,7 @@ _HOMES = {
     "SpanBuilder": "stardust_auto.tracing.builder",
     "StardustClient": "stardust_auto.sdk.client",
     "StardustTracer": "stardust_auto.sdk.tracer",
+    "activate": "stardust_auto.activation",
     "live": "stardust_auto.config.live.handle",
 }
 

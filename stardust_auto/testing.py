@@ -144,9 +144,8 @@ def capture(*, excludes: Sequence[str] = (), **integrations: bool) -> Iterator[C
         excludes: names that are not recorded, with ``*`` and ``?``.
         integrations: ``sqlite3=False`` leaves that library alone.
     """
-    from stardust_auto.activation import boot
-    from stardust_auto.agent import agent
-    from stardust_auto.agent.channel import Channel, set_default_channel
+    from stardust_auto import agent
+    from stardust_auto.agent.agent import Agent
     from stardust_auto.instrumentation import registry
 
     clock = CountingClock()
@@ -155,15 +154,14 @@ def capture(*, excludes: Sequence[str] = (), **integrations: bool) -> Iterator[C
     )
     tracer = Tracer(policy, ids=CountingIds(), clock=clock, keep_totals=True)
     settings = AgentSettings(integrations=integrations)
-    before = set_default_channel(Channel(settings, tracer=tracer))
+    before = agent.swap(Agent(settings, tracer=tracer))
     registry.install(agent.get_tracer, settings)
     try:
         yield Captured(tracer, clock)
     finally:
-        set_default_channel(before)
-        active = boot.active_settings()
+        agent.swap(before)
         if before is not None:
-            registry.install(agent.get_tracer, active or before.settings)
+            registry.install(agent.get_tracer, before.settings)
         else:
             registry.registry.uninstall()
 

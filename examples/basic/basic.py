@@ -1,6 +1,10 @@
 """The SDK by hand, for programs that no integration covers: own spans, and settings by key.
 
 stardust-auto --local --summary python examples/basic/basic.py
+
+Give it a value first, and change it while it runs:
+
+stardustctl config set --app basic batches=4 greeting=Hello --publish
 """
 
 import os
@@ -35,15 +39,21 @@ def import_batch(number: int) -> None:
             raise ValueError("batch 3 is damaged")
 
 
+@client.on_config_change
+def show_settings(values: dict[str, str]) -> None:
+    """Called with the first values of the center, then after each change."""
+    print(f"settings are now {dict(sorted(values.items()))}", flush=True)
+
+
 def main() -> int:
     client.start()
-    client.on_config_change(lambda values: print(f"settings are now {dict(values)}", flush=True))
-    for number in range(1, client.get_config_int("batches", 5) + 1):
+    for number in range(1, client.get_config_int("batches", 5) + 1):  # the first read waits for the center
         try:
             import_batch(number)
             print(f"{client.get_config('greeting', 'imported')} batch {number}", flush=True)
         except ValueError as error:
             print(f"skipped: {error}", flush=True)
+        time.sleep(float(client.get_config("pause", "0")))
     client.stop()  # reports what is left, at most a second
     return 0
 

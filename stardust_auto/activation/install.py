@@ -15,11 +15,11 @@ PTH = "stardust_auto.pth"
 START = "stardust_auto.start"
 
 _PTH_TEXT = (
-    "import os; exec('try:\\n from stardust_auto.activation.boot import activate_if_asked\\n"
+    "import os; exec('try:\\n from stardust_auto.activation import activate_if_asked\\n"
     "except ImportError:\\n pass\\nelse:\\n activate_if_asked()')"
     " if os.environ.get('STARDUST_AUTO', '0').strip().lower() not in ('', '0', 'false', 'no', 'off') else None\n"
 )
-_START_TEXT = "stardust_auto.activation.boot:activate_if_asked\n"
+_START_TEXT = "stardust_auto.activation:activate_if_asked\n"
 
 
 @dataclass(frozen=True, slots=True)

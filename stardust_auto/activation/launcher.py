@@ -11,8 +11,7 @@ import errno
 import os
 import sys
 
-from stardust_auto import __version__
-from stardust_auto.activation import boot
+from stardust_auto import __version__, activation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +112,8 @@ def with_site(pythonpath: str) -> str:
 
     All other entries stay as they are, in their order, duplicates and all.
     """
-    others = [entry for entry in pythonpath.split(os.pathsep) if entry != boot.SITE] if pythonpath else []
-    return os.pathsep.join([boot.SITE, *others])
+    others = [entry for entry in pythonpath.split(os.pathsep) if entry != activation.SITE] if pythonpath else []
+    return os.pathsep.join([activation.SITE, *others])
 
 
 def local_server(folder: str) -> LocalServer:
@@ -144,10 +143,10 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
     prepared = {**environ, **variables}
     prepared["PYTHONPATH"] = with_site(environ.get("PYTHONPATH", ""))
     prepared["STARDUST_AUTO"] = "1"
-    prepared[boot.MARK] = boot.interpreter_mark()
-    prepared.pop(boot.SUMMARY, None)
+    prepared[activation.MARK] = activation.interpreter_mark()
+    prepared.pop(activation.SUMMARY, None)
     if "--summary" in flags:
-        prepared[boot.SUMMARY] = str(os.getpid())
+        prepared[activation.SUMMARY] = str(os.getpid())
     if "--debug" in flags:
         prepared["STARDUST_LOG_LEVEL"] = "debug"
     if "--local" in flags:

@@ -17,7 +17,7 @@ from stardust_auto.process.clock import monotonic
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stardust_auto.agent.channel import Channel
+    from stardust_auto.agent.agent import Agent
     from stardust_auto.tracing.builder import OperationTotal, Sample
 
 _ROWS = 40
@@ -41,18 +41,18 @@ class Row:
     exact: bool
 
 
-def write(channel: Channel, deadline: float) -> None:
+def write(agent: Agent, deadline: float) -> None:
     """Report what is left, then write the summary to stderr, by ``deadline`` (monotonic seconds). Never raises."""
     try:
-        arrived = channel.flush(max(deadline - monotonic() - _LEAVE, 0.0)) if channel.started else False
-        history = channel.tracer.history()
+        arrived = agent.flush(max(deadline - monotonic() - _LEAVE, 0.0)) if agent.started else False
+        history = agent.tracer.history()
         samples = slowest(history)
-        rows = [_own(sample, channel.app_id) for sample in samples]
+        rows = [_own(sample, agent.app_id) for sample in samples]
         if rows and arrived:
-            rows = merged(rows, fetch(channel, samples[0].trace_id, deadline - monotonic()))
-        totals = channel.tracer.totals()
+            rows = merged(rows, fetch(agent, samples[0].trace_id, deadline - monotonic()))
+        totals = agent.tracer.totals()
         lines = [*table(totals, _width()), *waterfall(rows, _width(), _bar(), remark(samples, totals))]
-        if channel.settings.servers and not arrived and channel.started:
+        if agent.settings.servers and not arrived and agent.started:
             lines.append(
                 "The server did not take the last report in time; the figures above are those of this process."
             )
@@ -114,14 +114,14 @@ def _longest(samples: Iterable[Sample]) -> int:
     return max((one.duration_ns for one in samples if not one.name.startswith(_EXCEPTION)), default=0)
 
 
-def fetch(channel: Channel, trace_id: str, timeout: float) -> list[Row]:
+def fetch(agent: Agent, trace_id: str, timeout: float) -> list[Row]:
     """The same trace as the server knows it, so with the spans of other processes; empty if it does not tell."""
     from stardust_auto.errors import StardustError
 
     if timeout <= 0:
         return []
     try:
-        tree: Any = channel.session.call("/Trace/Tree", method="GET", params={"id": trace_id}, timeout=timeout)
+        tree: Any = agent.session.call("/Trace/Tree", method="GET", params={"id": trace_id}, timeout=timeout)
     except StardustError:  # a StarServer has no such address; the own spans are shown then
         return []
     spans = tree.get("spans") if isinstance(tree, dict) else None

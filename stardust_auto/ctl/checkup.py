@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
-from stardust_auto.activation import boot, launcher
+from stardust_auto import activation
+from stardust_auto.activation import launcher
 from stardust_auto.ctl.admin import TIMEOUT, reason
 from stardust_auto.environment.settings import VARIABLES
 from stardust_auto.errors import EnvironmentVariableError
@@ -117,7 +118,7 @@ def _activation(facts: Mapping[str, Any], agent: Mapping[str, Any]) -> Finding:
         text = "-S keeps Python from reading any start-up file: nothing can activate the agent"
     elif facts["ignore_environment"]:
         text = "-I and -E hide PYTHONPATH from the launcher: run 'stardustctl install' in that environment once"
-    elif agent["mark"] != boot.interpreter_mark():
+    elif agent["mark"] != activation.interpreter_mark():
         text = f"that is another environment than the one of this stardust-auto ({sys.prefix}): use the launcher installed there"
     elif facts["complaint"]:
         text = str(facts["complaint"])

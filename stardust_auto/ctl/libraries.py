@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from stardust_auto.activation import boot
+from stardust_auto.agent import active_options
 from stardust_auto.instrumentation.registry import Status, registry
 from stardust_auto.instrumentation.targets import TARGET_MODULES
 
@@ -18,7 +18,7 @@ def examine_libraries() -> list[dict[str, object]]:
 
     ``state`` is one of the registry's, or ``absent`` (not installed), or ``broken`` (its own import fails).
     """
-    if boot.active_settings() is None:
+    if active_options() is None:
         return []
     # Ours first: the first of them brings in the integrations of other distributions, and the registry then knows those.
     troubles = {name: _import(name) for name in TARGET_MODULES}

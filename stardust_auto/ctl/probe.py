@@ -11,15 +11,16 @@ import sys
 def agent_facts() -> dict[str, object]:
     """What an interpreter that has stardust_auto knows about itself."""
     import stardust_auto
-    from stardust_auto.activation import boot
+    from stardust_auto.activation import interpreter_mark
     from stardust_auto.activation.install import installed
+    from stardust_auto.agent import active_options
     from stardust_auto.environment.settings import program_name
 
     facts: dict[str, object] = {
         "version": stardust_auto.__version__,
         "folder": stardust_auto.__path__[0],
-        "active": boot.active_settings() is not None,
-        "mark": boot.interpreter_mark(),
+        "active": active_options() is not None,
+        "mark": interpreter_mark(),
         "app": program_name(),
         "pth": installed(),
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
 from stardust_auto.export.collector import ExportCounts
+from stardust_auto.export.queue import MEMBERS, Period, PeriodQueue, Total
 from stardust_auto.log import get_logger
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import SYSTEM_CLOCK
@@ -38,11 +39,6 @@ MAX_BUILDERS: Final = 500
 MAX_JSON: Final = 4 << 20
 #: Characters of samples of one builder.
 MAX_SAMPLES_JSON: Final = 1 << 20
-#: Builders kept while no server answers, about 400 bytes each, and the periods that they come in.
-MAX_QUEUED_BUILDERS: Final = 20_000
-MAX_QUEUED_PERIODS: Final = 2880
-#: Merged periods cover this much at most: the server keeps statistics by the hour.
-MAX_MERGED_MS: Final = 3_600_000
 #: The server drops builders that are older than three days or a day ahead, without a word.
 MAX_AGE_MS: Final = 3 * 86_400_000 - 3_600_000
 MAX_AHEAD_MS: Final = 86_400_000 - 3_600_000
@@ -50,68 +46,13 @@ MAX_AHEAD_MS: Final = 86_400_000 - 3_600_000
 MAX_EXCLUDES: Final = 1000
 #: Requests sent in one go before other tasks have their turn.
 _BURST: Final = 50
+#: Batches whose answer was lost.
+_MAX_UNANSWERED: Final = 100
 #: A clock that is further off than this is corrected in what we send, in milliseconds.
 _CLOCK_TOLERANCE_MS: Final = 1000
 #: Seconds for one call while nobody waits for it.
 _CALL_SECONDS: Final = 15.0
 _PATH: Final = "Trace/ReportRaw"
-
-
-class _Total(NamedTuple):
-    """One builder without its samples, as it is written. Times in Unix milliseconds, costs in milliseconds."""
-
-    name: str
-    start: int
-    end: int
-    total: int
-    errors: int
-    cost: int
-    max_cost: int
-    min_cost: int
-    value: int
-
-    def plus(self, other: _Total) -> _Total:
-        """Both together: the calls of two periods of one operation."""
-        shortest = [cost for cost in (self.min_cost, other.min_cost) if cost >= 0]
-        return _Total(
-            self.name,
-            min(self.start, other.start),
-            max(self.end, other.end),
-            min(self.total + other.total, 2**31 - 1),
-            min(self.errors + other.errors, 2**31 - 1),
-            min(self.cost + other.cost, 2**63 - 1),
-            max(self.max_cost, other.max_cost),
-            min(shortest, default=-1),
-            max(-(2**63), min(self.value + other.value, 2**63 - 1)),
-        )
-
-    def to_wire(self) -> dict[str, Any]:
-        return dict(zip(_MEMBERS, self, strict=True))
-
-
-_MEMBERS: Final = ("Name", "StartTime", "EndTime", "Total", "Errors", "Cost", "MaxCost", "MinCost", "Value")
-
-
-class _Period:
-    """What was counted in one period, or in several that were merged."""
-
-    __slots__ = ("end", "samples", "start", "totals", "was_refused")
-
-    def __init__(self) -> None:
-        self.totals: dict[str, _Total] = {}
-        #: JSON members by name, for the first attempt only.
-        self.samples: dict[str, str] = {}
-        self.start = 2**63
-        self.end = 0
-        #: The server answered that it stored nothing of this.
-        self.was_refused = False
-
-    def add(self, totals: Iterable[_Total]) -> None:
-        for total in totals:
-            known = self.totals.get(total.name)
-            self.totals[total.name] = total if known is None else known.plus(total)
-            self.start = min(self.start, total.start)
-            self.end = max(self.end, total.end)
 
 
 class _Batch:
@@ -121,7 +62,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(16)
-        self.totals: list[_Total] = []
+        self.totals: list[Total] = []
 
 
 class _Outcome(NamedTuple):
@@ -153,11 +94,9 @@ class StardustExporter:
     def reset_after_fork(self) -> None:
         """A forked child never sends what its parent has queued."""
         self._lock = threading.Lock()
-        #: Oldest first. Only the last one has samples.
-        self._waiting: deque[_Period] = deque()
+        self._waiting = PeriodQueue()
         #: Batches whose answer was lost, for a server that keeps each batch once.
         self._unanswered: deque[_Batch] = deque()
-        self._builders = 0
         self._spans = 0
         self._reported = 0
         self._batches = 0
@@ -195,7 +134,7 @@ class StardustExporter:
         """Send what waits, unless the last attempt failed a moment ago."""
         wait = self._not_before - self._clock.monotonic()
         if wait > 0:
-            self._forget_samples()
+            self._waiting.forget_samples()
             return wait
         with self._lock:
             return self._send_all(_BURST, None)
@@ -217,13 +156,13 @@ class StardustExporter:
     # -- what waits --------------------------------------------------------------------------------------------------
 
     def _keep(self, builders: Sequence[SpanBuilder]) -> None:
-        self._forget_samples()
+        self._waiting.forget_samples()
         offset = self._session.connection.clock_offset_ms
         shift = offset if abs(offset) >= _CLOCK_TOLERANCE_MS else 0
-        period = _Period()
+        period = Period()
         for builder in builders:
             try:
-                total = _Total(*(write_builder(builder, shift)[member] for member in _MEMBERS))
+                total = Total(*(write_builder(builder, shift)[member] for member in MEMBERS))
                 samples = self._written_samples(builder, shift)
             except Exception as error:  # noqa: BLE001 - one odd value of the program must not cost the whole period
                 self._drop("faulty", _total_of(builder), f"{type(error).__name__} in a value of the program")
@@ -236,9 +175,7 @@ class StardustExporter:
                 period.samples[total.name] = samples
             period.add((total,))
         if period.totals:
-            self._waiting.append(period)
-            self._builders += len(period.totals)
-            self._make_room()
+            self._give_up(self._waiting.add(period), "queue_full")
 
     def _written_samples(self, builder: SpanBuilder, shift: int) -> str:
         """Both lists as JSON members; errors first when there is not room for all."""
@@ -266,41 +203,10 @@ class StardustExporter:
         except Exception:  # noqa: BLE001 - a sample of an odd value is left out; its call counts
             return None
 
-    def _forget_samples(self) -> None:
-        for period in self._waiting:
-            period.samples = {}
-
-    def _make_room(self) -> None:
-        while self._builders > MAX_QUEUED_BUILDERS or len(self._waiting) > MAX_QUEUED_PERIODS:
-            if self._merge_two():
-                continue
-            if self._unanswered:
-                self._give_up(self._unanswered.popleft().totals, "queue_full")
-            else:
-                self._give_up(self._waiting.popleft().totals.values(), "queue_full")
-
-    def _merge_two(self) -> bool:
-        """Merge the two neighbours that cover the least time together, the oldest of several."""
-        periods = list(self._waiting)
-        best, best_index = MAX_MERGED_MS + 1, -1
-        for index in range(len(periods) - 2):  # not the newest: it has samples
-            first, second = periods[index], periods[index + 1]
-            covered = second.end - first.start
-            if covered < best and not first.totals.keys().isdisjoint(second.totals):
-                best, best_index = covered, index
-        if best_index < 0:
-            return False
-        first, second = periods[best_index], periods[best_index + 1]
-        before = len(first.totals) + len(second.totals)
-        first.add(second.totals.values())
-        self._builders -= before - len(first.totals)
-        del self._waiting[best_index + 1]
-        return True
-
-    def _give_up(self, totals: Iterable[_Total], reason: str, detail: str = "") -> None:
-        totals = list(totals)
+    def _give_up(self, totals: Iterable[Total], reason: str, detail: str = "") -> None:
         count = sum(total.total for total in totals)
-        self._builders -= len(totals)
+        if not count:
+            return
         self._spans -= count
         if detail:
             self._drop(reason, count, detail)
@@ -325,15 +231,16 @@ class StardustExporter:
             Seconds until there is more to do: 0.0 for more to send at once, ``None`` when the session or the next period will wake us.
         """
         for _ in range(limit):
-            if self._waiting and self._waiting[-1].samples:
-                outcome = self._send_part(self._waiting[-1], deadline)
+            newest = self._waiting.newest
+            if newest is not None and newest.samples:
+                outcome = self._send_part(newest, deadline)
             elif self._unanswered:
                 batch = self._unanswered[0]
                 outcome = self._post(batch, None, deadline)
                 if outcome.is_done:
                     self._unanswered.popleft()
-            elif self._waiting:
-                outcome = self._send_part(self._waiting[0], deadline)
+            elif self._waiting.oldest is not None:
+                outcome = self._send_part(self._waiting.oldest, deadline)
             else:
                 return None
             if outcome.pause:
@@ -342,21 +249,21 @@ class StardustExporter:
         return 0.0
 
     def _pause(self, retry_after: float | None) -> float | None:
-        self._forget_samples()
+        self._waiting.forget_samples()
         if not self._session.connection.online:
             return None  # it has a back-off of its own, and wakes its tasks afterwards
         wait = self._backoff.failed(at_least=retry_after)
         self._not_before = self._clock.monotonic() + wait
         return wait
 
-    def _send_part(self, period: _Period, deadline: float | None) -> _Outcome:
+    def _send_part(self, period: Period, deadline: float | None) -> _Outcome:
         """Send as much of ``period`` as one request takes."""
         now = self._clock.wall_ns() // 1_000_000 + self._session.connection.clock_offset_ms
         batch = _Batch()
         size = 0
         for total in list(period.totals.values()):
             if not now - MAX_AGE_MS <= total.start <= now + MAX_AHEAD_MS:
-                self._remove((total,), period)
+                self._waiting.remove((total,), period)
                 self._give_up((total,), "too_old")
                 continue
             size += len(period.samples.get(total.name, "")) + 250
@@ -365,17 +272,10 @@ class StardustExporter:
             batch.totals.append(total)
         outcome = self._post(batch, period, deadline) if batch.totals else _Outcome(is_done=True)
         if outcome.is_done:
-            self._remove(batch.totals, period)
+            self._waiting.remove(batch.totals, period)
         return outcome
 
-    def _remove(self, totals: Iterable[_Total], period: _Period) -> None:
-        for total in totals:
-            del period.totals[total.name]
-            period.samples.pop(total.name, None)
-        if not period.totals:
-            self._waiting.remove(period)
-
-    def _post(self, batch: _Batch, period: _Period | None, deadline: float | None) -> _Outcome:
+    def _post(self, batch: _Batch, period: Period | None, deadline: float | None) -> _Outcome:
         """Send ``batch``, with the samples of ``period``; ``None`` for one that was sent before."""
         seconds = _CALL_SECONDS if deadline is None else max(0.0, deadline - self._clock.monotonic())
         try:
@@ -412,7 +312,6 @@ class StardustExporter:
     def _accept(self, batch: _Batch, data: object) -> None:
         self._backoff.succeeded()
         count = sum(total.total for total in batch.totals)
-        self._builders -= len(batch.totals)
         self._spans -= count
         self._reported += count
         self._batches += 1
@@ -427,17 +326,19 @@ class StardustExporter:
         except Exception as error:  # noqa: BLE001 - the report has arrived; whoever applies the policy is at fault
             self._log_once("policy", f"the server's policy could not be applied: {type(error).__name__}: {error}")
 
-    def _answer_lost(self, batch: _Batch, period: _Period | None, reason: str, error: Exception) -> _Outcome:
+    def _answer_lost(self, batch: _Batch, period: Period | None, reason: str, error: Exception) -> _Outcome:
         """The server may have stored it. One that keeps each batch once gets it again; another one would count it twice."""
         if not self._keeps_once:
             self._give_up(batch.totals, reason, str(error))
         elif period is not None:
             self._unanswered.append(batch)
+            if len(self._unanswered) > _MAX_UNANSWERED:
+                self._give_up(self._unanswered.popleft().totals, reason, str(error))
         else:
             return _Outcome(is_done=False, pause=True)
         return _Outcome(is_done=True, pause=True)  # the next answer would be lost in the same way
 
-    def _not_stored(self, batch: _Batch, period: _Period | None) -> _Outcome:
+    def _not_stored(self, batch: _Batch, period: Period | None) -> _Outcome:
         """The server accepted nothing. The samples may be the reason, so it gets the counts alone once."""
         if period is not None and not period.was_refused:
             period.was_refused, period.samples = True, {}
@@ -445,7 +346,7 @@ class StardustExporter:
         self._give_up(batch.totals, "not_stored", "the server answered without data")
         return _Outcome(is_done=True)
 
-    def _too_large(self, batch: _Batch, period: _Period | None) -> _Outcome:
+    def _too_large(self, batch: _Batch, period: Period | None) -> _Outcome:
         """A proxy has a smaller limit than the server: leave the samples out, then send fewer builders at a time."""
         if period is None or (not period.samples and len(batch.totals) == 1):
             self._give_up(batch.totals, "too_large", "HTTP 413")
@@ -455,7 +356,7 @@ class StardustExporter:
         period.samples = {}
         return _Outcome(is_done=False)
 
-    def _body(self, batch: _Batch, period: _Period | None) -> bytes:
+    def _body(self, batch: _Batch, period: Period | None) -> bytes:
         account = self._session.account
         head = TraceReport(
             app_id=account.app_id,

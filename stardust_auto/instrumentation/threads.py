@@ -35,7 +35,7 @@ def _submit(patches: Patches, plain: Any) -> Any:
     @functools.wraps(plain)
     def submit(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         parent = _current()
-        if parent is None or patches.tracer is None or not args:
+        if parent is None or not args or (patches.tracer or patches.resume()) is None:
             return plain(self, *args, **kwargs)
         token = current_span.set(None)  # a worker that is started for this call also makes those of others
         try:
@@ -47,16 +47,17 @@ def _submit(patches: Patches, plain: Any) -> Any:
 
 
 def _patch_threading(module: ModuleType, patches: Patches) -> None:
-    thread = module.Thread
-    if "_bootstrap_inner" not in vars(thread):  # what a new thread runs first, in CPython 3.10 to 3.15
-        return
+    # gevent: monkey-patching puts a subclass in the place of ``Thread``. ``_bootstrap_inner`` is what a new thread runs first.
+    thread = next((cls for cls in module.Thread.__mro__ if {"start", "_bootstrap_inner"} <= vars(cls).keys()), None)
+    if thread is None:
+        raise AttributeError("threading.Thread has no _bootstrap_inner: what threads run begins traces of its own")
     handed_over: dict[int, Any] = {}
 
     def make_start(plain: Any) -> Any:
         @functools.wraps(plain)
         def start(self: Any) -> Any:
             parent = _current()
-            if parent is None or patches.tracer is None:
+            if parent is None or (patches.tracer or patches.resume()) is None:
                 return plain(self)
             key = id(self)
             handed_over[key] = handoff_context(parent)

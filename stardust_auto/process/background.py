@@ -104,7 +104,7 @@ class Worker:
         self._due: dict[Task, float] = {}
         self._heap: list[tuple[float, int, Task]] = []
         self._order = 0
-        self._sockets: dict[Task, socket.socket] = {}
+        self._sockets: dict[Task, socket.socket | int] = {}
         self._thread: BackgroundThread | None = None
         self._faulted: set[tuple[str, type[BaseException]]] = set()
         self._last_fault: str | None = None
@@ -238,7 +238,7 @@ class Worker:
         self,
         thread: BackgroundThread,
         reader: socket.socket,
-        watched: dict[Task, socket.socket],
+        watched: dict[Task, socket.socket | int],
         seconds: float | None,
     ) -> None:
         import selectors
@@ -336,8 +336,8 @@ class Worker:
             self._sockets.pop(task, None)
         self._wake()
 
-    def watch(self, task: Task, sock: socket.socket | None) -> None:
-        """Run ``task`` also whenever ``sock`` can be read; None to stop watching."""
+    def watch(self, task: Task, sock: socket.socket | int | None) -> None:
+        """Run ``task`` also whenever ``sock`` (a socket or a descriptor) can be read; None to stop watching."""
         with self._lock:
             if sock is None:
                 self._sockets.pop(task, None)

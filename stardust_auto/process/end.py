@@ -11,7 +11,7 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from stardust_auto.process import fork
+from stardust_auto.process import fork, signals
 from stardust_auto.process.clock import monotonic
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class ProcessEnd:
         self._deadline = 0.0
         #: Whether :meth:`run` is at work.
         self.running = False
+        #: A signal that came meanwhile; it ends the process when :meth:`run` is done.
+        self.postponed_signal = 0
 
     def register(self, phase: Phase, function: Callable[[float], object]) -> None:
         """Call ``function(seconds)`` in ``phase`` of the end of this process; it must return within the seconds."""
@@ -94,6 +96,8 @@ class ProcessEnd:
         finally:
             self.running = False
         _keep_exit_status()
+        if self.postponed_signal:
+            signals.die_of(self.postponed_signal)
 
 
 def _log_fault(error: Exception) -> None:

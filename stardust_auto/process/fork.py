@@ -46,6 +46,8 @@ _aware: list[weakref.ref[ForkAware]] = []
 _pausable: list[weakref.ref[Pausable]] = []
 _methods: list[weakref.WeakMethod[Callable[[], None]]] = []
 _registered = False
+#: What :func:`start_thread_after_fork` starts with the next bytecode of the main thread.
+_starts: list[Callable[[], object]] = []
 #: Identifiers of the agent's threads in the parent, at the moment of a fork.
 _agent_threads: frozenset[int] = frozenset()
 
@@ -135,19 +137,26 @@ def start_thread_after_fork(start: Callable[[], object]) -> None:
         return
     import signal
 
-    number: Any = getattr(signal, "SIGURG", None)  # by default it is ignored, and hardly anybody uses it
-    if number is None or signal.getsignal(number) is not signal.SIG_DFL:
-        return
-
-    def handler(_number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        start()
-
+    number: Any = getattr(signal, "SIGURG", None)  # ignored by default, and hardly used
     try:
-        signal.signal(number, handler)
+        if number is not None and not _starts and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _start_threads)
+        elif not _starts:
+            return  # the program handles that signal: the next recorded call starts the thread
     except ValueError:  # a sub-interpreter
         return
+    _starts.append(start)
     interrupt_main(number)
+
+
+def _start_threads(number: int, _frame: object) -> None:
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    starts = _starts[:]
+    _starts.clear()
+    for start in starts:
+        start()
 
 
 def _before() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,17 @@ class BackgroundThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._work = work
         self._at_rest = threading.Event()
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            RuntimeError: no thread can be had: a limit of the system, the end of the interpreter, or a subinterpreter, whose end a daemon
+                thread turns into a fatal error of the whole process.
+        """
+        if _in_subinterpreter():
+            raise RuntimeError("no daemon thread in a subinterpreter")
+        super().start()
 
     def run(self) -> None:
         try:
@@ -47,3 +59,13 @@ class BackgroundThread(threading.Thread):
         """Wait at most ``timeout`` seconds for the thread itself; whether it has ended."""
         super().join(timeout)
         return not self.is_alive()
+
+
+def _in_subinterpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):  # 3.13 and later, before
+        try:
+            interpreters: Any = import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False

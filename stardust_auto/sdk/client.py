@@ -7,7 +7,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, overload
 
 from stardust_auto.process.end import EXIT_BUDGET
-from stardust_auto.sdk.link import Link, in_thread, read_settings
+from stardust_auto.process.loops import in_thread
+from stardust_auto.sdk.link import Link, read_settings
 from stardust_auto.sdk.tracer import StardustTracer
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["StardustClient", "StardustTracer"]
 
 _RESOLVE_SECONDS = 5.0
-_LOAD_SECONDS = 3.0
 
 
 class StardustClient:
@@ -86,6 +86,8 @@ class StardustClient:
         self._config_wanted = enable_config is not False
         self._config_client: ConfigClient | None = None
         self._stop_following: Callable[[], None] | None = None
+        #: Registered before start(): the shared client may have loaded long before.
+        self._early_callbacks: list[Callable[[dict[str, str]], Any]] = []
         self._offered: tuple[str, ...] = ()
         self._watching: tuple[tuple[str, Listener], ...] = ()
 
@@ -109,6 +111,9 @@ class StardustClient:
             CLIENTS.acquire(config)
             # The agent traces publishes already where it is shared.
             self._stop_following = _nothing if self._link.shared else trace_publishes(self._link.tracer, config.app_id)
+            for callback in self._early_callbacks:
+                config.on_change(callback, tell_current=True)
+            self._early_callbacks.clear()
             config.start()
 
     def stop(self, timeout: float = EXIT_BUDGET) -> None:
@@ -135,7 +140,7 @@ class StardustClient:
         self.start()
         _ = self.session  # its import, too, belongs here and not on the loop
         if self._follows:
-            self._configuration().wait_loaded(_LOAD_SECONDS)
+            self._configuration().wait_first()
 
     async def astop(self, timeout: float = EXIT_BUDGET) -> None:
         """:meth:`stop` for coroutines."""
@@ -253,7 +258,11 @@ class StardustClient:
             # The shared client may live on after this one has stopped.
             return callback(values) if self._stop_following is not None else None
 
-        self._configuration().on_change(notified)
+        if self._stop_following is None:
+            self._configuration()
+            self._early_callbacks.append(notified)
+        else:
+            self._configuration().on_change(notified)
         return callback
 
     @property

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.agent.channel import Channel, default_channel
+from stardust_auto.agent import current
+from stardust_auto.agent.agent import Agent
 from stardust_auto.environment.settings import AgentSettings, program_name
 from stardust_auto.environment.variable import parse_servers
 from stardust_auto.log import get_logger
-from stardust_auto.process.end import EXIT_BUDGET, at_end, not_at_end, time_left
+from stardust_auto.process.end import EXIT_BUDGET_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import ParamSpec, TypeVar
+    from collections.abc import Sequence
 
     from stardust_auto.session.session import Session
     from stardust_auto.tracing.tracer import Tracer
-
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 logger = get_logger(__name__)
 
@@ -34,27 +31,20 @@ def read_settings(server: str | Sequence[str] | None, **overrides: Any) -> Agent
     if server is not None:
         servers = parse_servers(server if isinstance(server, str) else ",".join(server))
     settings = AgentSettings.from_environ(servers=servers, **overrides)
-    if default_channel() is None:  # the agent has logged them otherwise
+    if current() is None:  # the agent has logged them otherwise
         for problem in settings.problems:
             logger.warning("%s", problem)
     return settings
-
-
-async def in_thread(function: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-    """Run ``function`` in a thread of the loop's executor, so that it does not block the loop."""
-    import asyncio  # 30 ms, which a program without coroutines does not need
-
-    return await asyncio.to_thread(function, *args, **named)
 
 
 class Link:
     """One application on one platform, as far as an SDK object needs it. ``shared`` means that the agent owns it."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        agent = default_channel()
+        agent = current()
         self.settings = settings
         self.shared = agent is not None and settings.trace_enabled and _same_application(agent, settings)
-        self.agent = agent if self.shared and agent is not None else Channel(settings)
+        self.agent = agent if self.shared and agent is not None else Agent(settings)
 
     @property
     def tracer(self) -> Tracer:
@@ -75,30 +65,20 @@ class Link:
         if not self.agent.settings.servers:
             raise ValueError("no server: pass server='http://host:6600' or set STARDUST_SERVER")
         if not self.shared:
-            self.tracer.on_first_record = self._begin
-        self._begin()
-
-    def _begin(self) -> None:
-        if not self.shared and not self.agent.started:
-            at_end(self._stop_at_end)
+            self.agent.arm()
         self.agent.start()
 
-    def _stop_at_end(self) -> None:
-        self.stop(time_left())
-
-    def stop(self, timeout: float = EXIT_BUDGET) -> None:
+    def stop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """Report, and log out unless the agent uses the session too, within ``timeout`` seconds."""
         if self.shared:
             self.agent.flush(timeout)
-            return
-        not_at_end(self._stop_at_end)
-        self.tracer.on_first_record = None
-        self.agent.stop(timeout)
+        else:
+            self.agent.stop(timeout)
 
-    def flush(self, timeout: float = EXIT_BUDGET) -> bool:
+    def flush(self, timeout: float = EXIT_BUDGET_SECONDS) -> bool:
         """Report now; whether all of it arrived within ``timeout`` seconds."""
         return self.agent.flush(timeout)
 
 
-def _same_application(agent: Channel, settings: AgentSettings) -> bool:
+def _same_application(agent: Agent, settings: AgentSettings) -> bool:
     return (agent.settings.servers, agent.app_id) == (settings.servers, settings.app_id or program_name())

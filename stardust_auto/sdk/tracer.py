@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.process.end import EXIT_BUDGET
-from stardust_auto.sdk.link import Link, in_thread, read_settings
+from stardust_auto.process.loops import in_thread
+from stardust_auto.sdk.link import Link, read_settings
 from stardust_auto.tracing.span import Span
 
 if TYPE_CHECKING:

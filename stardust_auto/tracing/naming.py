@@ -28,7 +28,10 @@ MAX_NAMES = 1000
 def operation_name(name: str) -> str:
     """A user's own name as the platform takes it: cut at the first ``? # &`` that is not the first character, 200 at most."""
     if type(name) is not str:
-        name = str(name)
+        try:
+            name = str(name)
+        except Exception:  # noqa: BLE001 - an object of the program; a span never raises into it
+            name = type(name).__name__
     for position, character in enumerate(name):
         if character in "?#&" and position:
             name = name[:position]

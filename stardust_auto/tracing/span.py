@@ -281,7 +281,8 @@ class Span:
             if error is not None:
                 self._error = error
             if self._generation == tracer.generation:
-                tracer.record(self.name, self._start, self, None, (), self._error, self.value, self)
+                value = self.value if type(self.value) is int else _whole(self.value)
+                tracer.record(self.name, self._start, self, None, (), self._error, value, self)
             else:  # begun before a fork: the parent process counts it
                 tracer.discard(self)
             if self._error is not None:  # the exception's traceback leads to the frame that holds this span
@@ -329,6 +330,14 @@ def _error_message(error: BaseException | str) -> str:
         return str(error) or type(error).__name__
     except Exception:  # noqa: BLE001 - the exception of a program may raise from its own __str__
         return type(error).__name__
+
+
+def _whole(value: Any) -> int:
+    """What a program assigned to ``value`` as a number, 0 for what is none: the call counts, and keeps its sample."""
+    try:
+        return int(value)
+    except Exception:  # noqa: BLE001 - an object of the program
+        return 0
 
 
 def _constant(value: str | int) -> Any:

@@ -21,8 +21,8 @@ LAUNCHER = os.path.join(SCRIPTS, "stardust-auto")
 #: Whether the agent is active, as a program can find out without importing anything.
 PROBE = """
 import sys
-boot = sys.modules.get("stardust_auto.activation.boot")
-print("active" if boot is not None and boot.active_settings() is not None else "absent")
+agent = sys.modules.get("stardust_auto.agent")
+print("active" if agent is not None and agent.active_options() is not None else "absent")
 """
 
 #: For programs: five statements against a database whose file gives the operation its name; and to wait until the server knows this
@@ -36,9 +36,9 @@ def queries(name, count=5):
 
 def online(seconds=30):
     import time
-    from stardust_auto.agent.channel import default_channel
+    from stardust_auto.agent import current
     deadline = time.monotonic() + seconds
-    while default_channel() and default_channel().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
+    while current() and current().session.state != "online" and time.monotonic() < deadline: time.sleep(0.01)
 """
 
 #: A Celery application whose tasks and results are files, so that it needs no broker.

@@ -54,13 +54,13 @@ print(json.dumps({"count": count, "slowest_ms": slowest * 1000, "memory_mb": mem
 #: The wall clock of the program, and with it the agent's own, goes where it wants to: a day ahead, then two back.
 JUMPS = """
 import itertools
-from stardust_auto.agent.channel import default_channel
+from stardust_auto.agent import current
 from stardust_auto.process import clock
 real, real_ns, turns = time.time, time.time_ns, itertools.count()
 def off(): return (0, 86400, -86400)[min(next(turns) // 200, 2)]
 time.time = lambda: real() + off()
 time.time_ns = lambda: real_ns() + off() * 1_000_000_000
-clock.wall_time, default_channel().tracer.wall = time.time, time.time_ns
+clock.wall_time, current().tracer.wall = time.time, time.time_ns
 """
 #: A name that has no address until the file is there, for the program and for the agent.
 NAMES = """

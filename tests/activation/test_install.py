@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_files_by_version_of_python() -> None:
     assert list(install.wanted_files((3, 14))) == [install.PTH]
-    assert install.wanted_files((3, 15))[install.START] == "stardust_auto.activation.boot:activate_if_asked\n"
+    assert install.wanted_files((3, 15))[install.START] == "stardust_auto.activation:activate_if_asked\n"
 
 
 @pytest.mark.case("L9", "L10")

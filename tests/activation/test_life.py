@@ -208,7 +208,7 @@ def test_a_forked_child_closes_what_it_inherits_and_its_parent_goes_on(traced: R
         "import os, sys, time, warnings; warnings.simplefilter('always'); queries('parent'); online()\n"
         # Python 3.12 warns of threads at a fork. Ours ends before it, unless it is in the middle of a call.
         "warnings.simplefilter('ignore', DeprecationWarning)\n"
-        "from stardust_auto.agent.channel import default_channel; session = default_channel().session\n"
+        "from stardust_auto.agent import current; session = current().session\n"
         "deadline = time.monotonic() + 30\n"
         "while not session.status.push and time.monotonic() < deadline: time.sleep(0.01)\n"
         "def sockets():\n"
@@ -267,16 +267,17 @@ def test_a_main_thread_that_has_not_heard_a_signal_is_told_again(run: Run, pytho
     # Pool.terminate() comes when workers begin to wait, and a handler is not called any more
     code = (
         "import os, signal, threading\n"
-        "from stardust_auto.process.nudge import Nudge\n"
+        "from stardust_auto.process.sigterm import SigtermHandler\n"
         "waiting = threading.Lock(); waiting.acquire()\n"
-        "def handler(number, frame): signal.signal(number, signal.SIG_IGN); print('heard'); waiting.release()\n"
-        "signal.signal(signal.SIGTERM, handler)\n"
-        "nudge = Nudge(signal.SIGTERM, handler)\n"
-        "os.write(nudge._writer, bytes([signal.SIGTERM]))\n"  # what Python notes of a signal, and all that it does at such a moment
-        "print(waiting.acquire(timeout=20)); nudge._thread.join(20); print(threading.active_count())"
+        "class Handler(SigtermHandler):\n"
+        "    def _terminated(self, number, frame): signal.signal(number, signal.SIG_IGN); print('heard'); waiting.release()\n"
+        "from stardust_auto.process.background import process_worker\n"
+        "handler = Handler(print); handler.chain(); handler.watch(); process_worker().start()\n"
+        "os.write(handler._watch._writer, bytes([signal.SIGTERM]))\n"  # all that Python does at such a moment
+        "print(waiting.acquire(timeout=20))"
     )
     done = run([python, "-c", code])
-    assert (done.stdout, done.stderr) == ("heard\nTrue\n1\n", "")
+    assert (done.stdout, done.stderr) == ("heard\nTrue\n", "")
 
 
 @pytest.mark.case("X9")
@@ -315,7 +316,7 @@ def test_fork_in_the_middle_of_our_imports(traced: Run, counts: Counts) -> None:
 @pytest.mark.case("X11", "X12")
 def test_fork_in_a_thread_while_others_record_and_fork_again(traced: Run, counts: Counts) -> None:
     done = traced(
-        "import os, sys, threading\nfrom stardust_auto.agent.agent import get_tracer\n"
+        "import os, sys, threading\nfrom stardust_auto.agent import get_tracer\n"
         "stop = threading.Event()\n"
         "def record(name):\n    with get_tracer().new_span(name): pass\n"
         "def noise():\n    while not stop.is_set(): record('noise')\n"

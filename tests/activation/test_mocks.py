@@ -22,9 +22,9 @@ WAIT = """
 import threading
 _pause = threading.Event()
 def settled():
-    from stardust_auto.agent.channel import default_channel
+    from stardust_auto.agent import current
     for _ in range(3000):
-        if default_channel() is None or default_channel().session.state == "online": return
+        if current() is None or current().session.state == "online": return
         _pause.wait(0.01)
     print("not online")
 """
@@ -85,8 +85,8 @@ FREEZEGUN = """
 import datetime, freezegun, sqlite3, time
 with freezegun.freeze_time("2012-01-14"):
     queries("one"); settled()
-    from stardust_auto.agent.channel import default_channel
-    if default_channel() is not None: default_channel().flush(20)
+    from stardust_auto.agent import current
+    if current() is not None: current().flush(20)
     print(datetime.datetime.now(), time.time())
 """
 #: What our imports warn of would be in its list, and what they ask to ignore is forgotten with each block.

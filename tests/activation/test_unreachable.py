@@ -114,9 +114,9 @@ def test_what_the_end_takes_with_it_is_said_to_those_who_log(
 def test_the_random_numbers_of_the_program_stay(run: Run, refusing: str, python: str) -> None:
     # also while we wait for a random time
     code = (
-        "import random, threading; random.seed(7); queries('one'); from stardust_auto.agent.channel import default_channel\n"
-        "pause = threading.Event(); channel = default_channel()\n"
-        "while channel and channel.session.state != 'lost': pause.wait(0.01)\n"
+        "import random, threading; random.seed(7); queries('one'); from stardust_auto.agent import current\n"
+        "pause = threading.Event(); agent = current()\n"
+        "while agent and agent.session.state != 'lost': pause.wait(0.01)\n"
         "print(random.random())"
     )
     plain = run([python, "-c", QUERIES + code])
@@ -141,10 +141,10 @@ def test_a_server_that_is_there_by_ipv6_only(run: Run, python: str) -> None:
     with EmbeddedServer(host="::1", period=1) as server:
         assert server.url.startswith("http://[::1]:")
         code = (
-            "queries('one'); online(); from stardust_auto.agent.channel import default_channel; import time\n"
+            "queries('one'); online(); from stardust_auto.agent import current; import time\n"
             "deadline = time.monotonic() + 30\n"
-            "while not default_channel().session.status.push and time.monotonic() < deadline: time.sleep(0.01)\n"
-            "print(default_channel().session.status.push)"
+            "while not current().session.status.push and time.monotonic() < deadline: time.sleep(0.01)\n"
+            "print(current().session.status.push)"
         )
         done = run([LAUNCHER, "--server", server.url, "--app", "life", python, "-c", QUERIES + code])
         assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)

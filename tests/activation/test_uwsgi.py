@@ -129,7 +129,7 @@ def test_a_program_that_is_profiled_is_left_alone(counts_of, tmp_path: Path) -> 
 UWSGI = (
     "import sys, types; calls = []; uwsgi = sys.modules['uwsgi'] = types.ModuleType('uwsgi')\n"
     "uwsgi.post_fork_hook = lambda: calls.append('own'); uwsgi.worker_id = lambda: 0\n"
-    "from stardust_auto.agent.life import ProcessLife\n"
+    "from stardust_auto.agent import uwsgi as host; from stardust_auto.process import end\n"
 )
 
 
@@ -140,10 +140,10 @@ def test_uwsgis_hook_is_chained(run: Run, python: str) -> None:
             python,
             "-c",
             UWSGI + "uwsgi.version, uwsgi.opt = b'2.0.31', {}\n"
-            "life = ProcessLife(print, print, 1.0); life.begin(); life.begin(); uwsgi.post_fork_hook(); print(calls, life._begun)",
+            "host.follow_forks(); host.follow_forks(); end.register(end.Phase.FLUSH, print); uwsgi.post_fork_hook(); print(calls)",
         ]
     )
-    assert (done.stdout, done.stderr) == ("['own'] False\n", "")
+    assert (done.stdout, done.stderr) == ("['own']\n", "")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_a_uwsgi_without_threads_is_told_so(
     run: Run, python: str, version: str, options: dict[str, object], said: bool
 ) -> None:
     # nothing can be reported while it runs
-    code = f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nProcessLife(print, print, 1.0).begin()"
+    code = f"uwsgi.version, uwsgi.opt = {version.encode()!r}, {options!r}\nhost.follow_forks()"
     done = run([python, "-c", UWSGI + code])
     assert (done.stderr.count("\n"), "--enable-threads" in done.stderr) == (said, said)

@@ -7,9 +7,11 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from stardust_auto import live
 from stardust_auto.config import MemoryClient, StardustSettings
@@ -290,3 +292,123 @@ def test_a_process_that_a_callback_starts_hears_signals() -> None:
         client.publish({"a": 2})
     assert handle.wait_callbacks(30)
     assert masks == ["set()"]
+
+
+def test_async_callbacks_run_one_after_the_other_and_the_newest_change_comes_last() -> None:
+    client = MemoryClient({"a": 1})
+    events: list[object] = []
+
+    async def scenario() -> None:
+        handle = live(Shop, client=client)
+        await handle.start_async()
+
+        @handle.on_change(lambda s: s.a)
+        async def slow(old: int, new: int) -> None:
+            events.append(("begin", old, new))
+            await asyncio.sleep(0.2 if new == 50 else 0.01)
+            events.append(("end", old, new))
+
+        handle.on_change(lambda s: s.a, lambda old, new: events.append(("sync", old, new)))
+        client.publish({"a": 50})
+        await asyncio.sleep(0.05)
+        client.publish({"a": 3})
+        client.publish({"a": 2})
+        assert await asyncio.to_thread(handle.wait_callbacks, 5)
+
+    asyncio.run(scenario())
+    assert events == [
+        ("begin", 1, 50),
+        ("end", 1, 50),
+        ("begin", 50, 2),  # what came meanwhile is one change
+        ("end", 50, 2),
+        ("sync", 1, 2),
+    ]
+
+
+def test_waiting_on_the_loop_of_an_async_callback_answers_at_once() -> None:
+    client = MemoryClient({"a": 1})
+
+    async def scenario() -> list[object]:
+        handle = live(Shop, client=client)
+        await handle.start_async()
+        seen: list[object] = []
+
+        @handle.on_change(lambda s: s.a)
+        async def note(old: int, new: int) -> None:
+            await asyncio.sleep(0)
+            seen.append(new)
+
+        client.publish({"a": 2})
+        started = time.monotonic()
+        seen.append(handle.wait_callbacks(5))
+        assert time.monotonic() - started < 1
+        await asyncio.to_thread(handle.wait_callbacks, 5)
+        return seen
+
+    assert asyncio.run(scenario()) == [False, 2]
+
+
+def test_a_loop_that_ends_during_a_callback_holds_up_no_other() -> None:
+    client = MemoryClient({"a": 1})
+    handle = live(Shop, client=client)
+    handle.start()
+    seen: list[int] = []
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    begun = threading.Event()
+
+    async def endless(old: int, new: int) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    handle.on_change(lambda s: s.a, endless)
+    handle.bind_loop(loop)
+    handle.on_change(lambda s: s.a, lambda old, new: seen.append(new))
+    client.publish({"a": 2})
+    assert begun.wait(5)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    assert handle.wait_callbacks(5)
+    assert seen == [2]
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+def test_a_selector_that_fails_for_a_state_selects_none() -> None:
+    class Inner(BaseModel, frozen=True):
+        x: int = 0
+
+    class Optional(StardustSettings):
+        inner: Inner | None = None
+
+    client = MemoryClient({})
+    handle = live(Optional, client=client)
+    handle.start()
+    seen: list[tuple[object, object]] = []
+    handle.on_change(lambda s: s.inner.x, lambda old, new: seen.append((old, new)))  # type: ignore[union-attr]  # what is tested
+    client.publish({"inner:x": "4"})
+    assert handle.wait_callbacks(5)
+    assert seen == [(None, 4)]
+
+
+def test_a_callback_for_refusals_takes_one_argument_and_can_be_removed() -> None:
+    client = MemoryClient({"a": 1})
+    handle = live(Shop, client=client)
+    handle.start()
+    with pytest.raises(TypeError, match="must take one argument"):
+        handle.on_rejected(lambda: None)  # type: ignore[arg-type,misc]  # what is tested
+    seen: list[object] = []
+
+    @handle.on_rejected
+    def note(error: Exception) -> None:
+        seen.append(error)
+
+    client.publish({"a": "word"})
+    assert handle.wait_callbacks(5)
+    handle.unsubscribe(note)
+    client.publish({"a": "other word"})
+    assert handle.wait_callbacks(5)
+    assert len(seen) == 1

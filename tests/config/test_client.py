@@ -83,7 +83,7 @@ def test_a_push_asks_for_everything(center: ScriptedCenter) -> None:
     client.run()
     center.values = {"a": "from a quoted application"}  # our own version does not move
     client.run()
-    assert client.get("a") is None
+    assert client.get("a", None) is None
     client.hint()
     client.run()
     assert client.get("a") == "from a quoted application"
@@ -99,7 +99,7 @@ def test_the_periodic_full_pull_finds_a_global_change(center: ScriptedCenter) ->
     center.values = {"a": "from a global application"}
     clock.now += 300 - 1
     client.run()
-    assert client.get("a") is None
+    assert client.get("a", None) is None
     clock.now += 2
     client.run()
     assert client.get("a") == "from a global application"
@@ -407,9 +407,9 @@ def test_a_jump_of_the_wall_clock_moves_nothing(center: ScriptedCenter) -> None:
 def test_reading_in_any_spelling_and_type(center: ScriptedCenter) -> None:
     center.values = {"Db:Host": "h", "n": " 42 ", "bad": "x", "on": "Yes", "off": "0", "empty": "", "a.b": "dot"}
     client = center.client()
-    assert (client.get("n"), client.version, client.state) == (None, 0, "OFF")
+    assert (client.get("n", None), client.version, client.state) == (None, 0, "OFF")
     client.run()
-    assert [client.get(key) for key in ("Db:Host", "db.host", "DB__HOST", "db:host", "a.b", "empty", "none")] == [
+    assert [client.get(key, None) for key in ("Db:Host", "db.host", "DB__HOST", "db:host", "a.b", "empty", "none")] == [
         "h", "h", "h", "h", "dot", "", None,
     ]  # fmt: skip
     assert client.get("none", "d") == "d"

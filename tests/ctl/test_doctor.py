@@ -134,7 +134,7 @@ def test_install_makes_programs_active_without_a_launcher(tmp_path: Path) -> Non
             [python, *words], env=environ | more, capture_output=True, text=True, timeout=60, check=False
         )
 
-    question = "from stardust_auto.activation import boot; print(boot.active_settings() is not None)"
+    question = "from stardust_auto.agent import active_options; print(active_options() is not None)"
     on = {"STARDUST_AUTO": "1", "STARDUST_SERVER": "http://127.0.0.1:9"}
     assert run("-c", question, **on).stdout == "False\n"
     installed = run("-m", "stardust_auto.ctl", "install", "--json")

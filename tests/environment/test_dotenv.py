@@ -136,9 +136,7 @@ def test_a_file_that_others_may_write_is_not_used_and_said_so(write: Callable[[s
 )
 def test_it_activates_a_program(write: Callable[[str], Path], text: str, active: bool) -> None:
     file = write(text)
-    code = (
-        "import os; from stardust_auto.activation import boot; print(boot.activate(), 'STARDUST_SERVER' in os.environ)"
-    )
+    code = "import os; from stardust_auto import activate; print(activate(), 'STARDUST_SERVER' in os.environ)"
     done = subprocess.run([sys.executable, "-c", code], cwd=file.parent, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (f"{active} False\n", "")
 

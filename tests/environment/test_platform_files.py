@@ -216,8 +216,8 @@ def test_a_silent_agent_takes_a_second_at_most(monkeypatch: pytest.MonkeyPatch) 
 
 PROGRAM = """
 import sys
-from stardust_auto.activation import boot
-settings = boot.active_settings()
+from stardust_auto.agent import active_options
+settings = active_options()
 print(settings and (settings.servers, settings.app_id, settings.sources["servers"]))
 """
 

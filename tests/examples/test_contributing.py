@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socketserver
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,22 @@ for attempt in range(3):
         except smtplib.SMTPRecipientsRefused as error:
             print(type(error).__name__)
 print(smtplib.SMTP.sendmail.__name__, smtplib.SMTP.sendmail.__module__)
+"""
+
+
+CLOCK = """
+import smtplib
+import stardust_auto.testing as testing
+class Slow(smtplib.SMTP):
+    def __init__(self):
+        self._host = "slow"
+plain = smtplib.SMTP.sendmail
+smtplib.SMTP.sendmail = lambda self, *args: time_passes()
+with testing.capture() as spans:
+    time_passes = lambda: spans.clock.advance(0.5) or {}
+    Slow().sendmail("a", "b", "c")
+(span,) = [one for one in spans.spans if one.name == "smtp:slow"]
+print(span.duration_ns // 1_000_000)
 """
 
 
@@ -105,3 +123,11 @@ def test_the_integration_of_the_guide_works(place: Place, tmp_path: Path) -> Non
     assert not any("planted" in tag for tag in tags)
     found = place.ctl("doctor", "--json").stdout
     assert ("smtplib", "hooked") in {(row["library"], row["state"]) for row in json.loads(found)["libraries"]}
+
+
+def test_the_integration_of_the_guide_goes_by_the_clock_of_a_test(tmp_path: Path) -> None:
+    _distribution(tmp_path)
+    program = tmp_path / "program.py"
+    program.write_text(CLOCK)  # beside the distribution, so that both are found
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["501"], done.stderr  # and one millisecond for the second look at the clock

@@ -29,7 +29,9 @@ def _until(url: str, key: str, value: object, seconds: float = 10.0) -> dict[str
 def test_basic(place: Place) -> None:
     done = place.run(*place.command("basic/basic.py", summary=True))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    lines = done.stdout.splitlines()
+    assert lines.count("settings are now {}") == 1, "the center has none yet"
+    assert [line for line in lines if not line.startswith("settings")] == [
         "imported batch 1",
         "imported batch 2",
         "skipped: batch 3 is damaged",
@@ -39,6 +41,22 @@ def test_basic(place: Place) -> None:
     assert "job:import" in done.stderr
     spans = [span for trace in place.ctl_json("traces") for span in place.ctl_json("trace", trace["trace_id"])["spans"]]
     assert {"job:import", "job:read"} <= {span["name"] for span in spans}
+    assert place.ctl("config", "set", "--app", "basic", "batches=2", "greeting=Hello", "--publish").returncode == 0
+    lines = place.run(*place.command("basic/basic.py")).stdout.splitlines()
+    assert lines.count("settings are now {'batches': '2', 'greeting': 'Hello'}") == 1
+    assert [line for line in lines if not line.startswith("settings")] == ["Hello batch 1", "Hello batch 2"]
+
+
+def test_basic_follows_a_change(place: Place) -> None:
+    place.environ["PYTHONUNBUFFERED"] = "1"
+    assert place.run(*place.command("basic/basic.py")).returncode == 0  # its server goes on
+    assert place.ctl("config", "set", "--app", "basic", "batches=200", "pause=0.05", "--publish").returncode == 0
+    with place.running(*place.command("basic/basic.py")) as process:
+        assert process.stdout is not None
+        assert any(line == "imported batch 2\n" for line in process.stdout)
+        assert place.ctl("config", "set", "--app", "basic", "greeting=Hello", "--publish").returncode == 0
+        assert any("'greeting': 'Hello'" in line for line in process.stdout)
+        assert any(line.startswith("Hello batch") for line in process.stdout)
 
 
 def test_flask(place: Place) -> None:

@@ -16,6 +16,7 @@ from _kit.hand_clock import HandClock
 from _kit.ports import reserved_port
 
 from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.export import queue
 from stardust_auto.export import stardust as exporting
 from stardust_auto.export.collector import Collector, ExportCounts
 from stardust_auto.export.stardust import StardustExporter
@@ -347,7 +348,7 @@ def test_null_data_over_the_wire(server: FaultyServer, new_session: NewSession, 
 
 @pytest.mark.case("X2")
 def test_the_queue_is_bounded_and_the_count_exact(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MAX_QUEUED_BUILDERS", 100)  # tracing.md X2: down for a day
+    monkeypatch.setattr(queue, "MAX_QUEUED_BUILDERS", 100)  # tracing.md X2: down for a day
     session = StubSession()
     session.connection.online = False
     reporter = source.reporter(session)
@@ -382,12 +383,12 @@ def test_an_outage_of_a_day_keeps_every_count_of_a_hundred_operations(source: So
         reporter.flush()
     assert reporter.counts.reported == 24 * 60 * 5050
     rows = [item for body in session.sent for item in body["Builders"]]
-    assert len(rows) <= exporting.MAX_QUEUED_BUILDERS
+    assert len(rows) <= queue.MAX_QUEUED_BUILDERS
     op7 = [item for item in rows if item["Name"] == "op6"]
     assert (sum(item["Total"] for item in op7), sum(item["Errors"] for item in op7)) == (24 * 60 * 7, 24 * 60)
     assert sum(item["Value"] for item in op7) == 24 * 60 * 2
     assert max(item["MaxCost"] for item in op7) == 24 * 60 - 1
-    assert max(item["EndTime"] - item["StartTime"] for item in op7) <= exporting.MAX_MERGED_MS
+    assert max(item["EndTime"] - item["StartTime"] for item in op7) <= queue.MAX_MERGED_MS
 
 
 def test_one_odd_value_costs_its_own_operation_only(source: Source, caplog: pytest.LogCaptureFixture) -> None:

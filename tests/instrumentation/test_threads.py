@@ -9,7 +9,10 @@ import gc
 import inspect
 import multiprocessing.pool
 import pickle
+import subprocess
+import sys
 import threading
+import types
 import weakref
 
 import pytest
@@ -225,3 +228,37 @@ def test_a_context_that_is_handed_on_by_hand_works_as_always(same):
         return seen
 
     same(probe)
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import threading
+from stardust_auto.environment.settings import AgentSettings
+from stardust_auto.instrumentation.registry import registry
+from stardust_auto.tracing.tracer import Tracer
+tracer = Tracer(keep_totals=True)
+registry.install(lambda: tracer, AgentSettings())
+(state,) = [one for one in registry.states() if one.module == "threading"]
+with tracer.new_span("outer") as outer:
+    thread = threading.Thread(target=lambda: tracer.begin("inner").end())
+    thread.start()
+    thread.join()
+inner = next(span for span in tracer.history() if span.name == "inner")
+print(state.state, len(state.attributes), inner.parent_id == outer.id)
+"""
+
+
+def test_a_thread_goes_on_with_the_span_under_gevent():
+    done = subprocess.run([sys.executable, "-c", GEVENT], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["hooked", "2", "True"], done.stderr
+
+
+def test_threads_that_cannot_be_followed_are_reported(trace):
+    class Odd:
+        pass
+
+    from stardust_auto.instrumentation.threads import INTEGRATION
+
+    with pytest.raises(AttributeError, match="_bootstrap_inner"):
+        INTEGRATION.targets["threading"](types.SimpleNamespace(Thread=Odd), None)

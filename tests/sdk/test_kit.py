@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stardust_auto import StardustClient
-from stardust_auto.agent.channel import default_channel
+from stardust_auto.agent import current
 from stardust_auto.instrumentation import states
 from stardust_auto.testing import CountingClock, capture, memory_server
 
@@ -74,7 +74,7 @@ def test_everything_is_put_back() -> None:
     with capture():
         assert sqlite3.connect is not before
     assert sqlite3.connect is before
-    assert default_channel() is None
+    assert current() is None
     assert not [one for one in states() if one.state == "hooked"]
 
 

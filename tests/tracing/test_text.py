@@ -85,7 +85,7 @@ def test_command_names_are_upper_case():
         ("d=$$abc$$ and e=$tag$it's$tag$ and f=x'ff' and g=:p and h=?", "d=? and e=? and f=? and g=:p and h=?"),
         (
             'select "name" from "t" where "a" = "hunter2" and b like "abc%"',
-            'select "name" from "t" where "a" = ? and b like ?',
+            'select ? from "t" where ? = ? and b like ?',  # SQLite takes "name" for text where there is no such column
         ),
         ('x in ("s1", "s2")', "x in (?)"),
         ("insert into t(a,b) values (1,'a'),(2,'b')", "insert into t(a,b) values (?)"),
@@ -138,7 +138,7 @@ def test_only_the_head_of_a_megabyte_is_read(text):
     [
         ("https://u:p@h/x?token=abc&b=2#f", "https://h/x?token=?&b=?"),
         ("/x?sig=1&flag", "/x?sig=?&?"),
-        ("http://h/p;a=1", "http://h/p;a=1"),
+        ("http://h/p;a=1/q;b/r;c=2?d", "http://h/p;a=?/q;b/r;c=???"),
         ("http://h", "http://h"),
     ],
 )

@@ -12,10 +12,10 @@ def _activate():
     if sys.version_info < (3, 10):  # noqa: UP036 - a foreign interpreter may be older than ours
         return
     try:
-        from stardust_auto.activation.boot import activate
+        from stardust_auto.activation import activate_for_launcher
     except ImportError:  # an environment without stardust_auto: not ours to touch
         return
-    activate()
+    activate_for_launcher()
 
 
 def _behind_us():
@@ -26,11 +26,22 @@ def _behind_us():
     return [sys.path[index] for index in range(start, len(paths)) if paths[index] != here]
 
 
+def _inside_another():
+    # type: () -> bool
+    frame = sys._getframe().f_back
+    while frame is not None:
+        name = frame.f_code.co_filename.replace("\\", "/")
+        if name.endswith("/sitecustomize.py") and frame.f_globals is not globals():
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _hand_over():
     # type: () -> None
-    """Run the next sitecustomize on sys.path as if this one were not there: same module, same errors."""
+    """Run the next sitecustomize on sys.path in the place of this one, if there is one."""
     if sys.version_info < (3, 6):  # noqa: UP036 - as above
-        raise ImportError("No module named 'sitecustomize'")
+        return
     from _frozen_importlib import module_from_spec
 
     rest = _behind_us()
@@ -42,8 +53,10 @@ def _hand_over():
             sys.modules["sitecustomize"] = module
             spec.loader.exec_module(module)
             return
-    # What Python says without us: the module ``site`` ignores it, and `import sitecustomize` fails as it should.
-    raise ModuleNotFoundError("No module named 'sitecustomize'", name="sitecustomize")
+    # Another agent's sitecustomize may be what runs this one. It would end with an error that it does not expect.
+    if not _inside_another():
+        # What Python says without us: the module ``site`` ignores it, and `import sitecustomize` fails as it should.
+        raise ModuleNotFoundError("No module named 'sitecustomize'", name="sitecustomize")
 
 
 _activate()

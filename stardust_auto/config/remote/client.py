@@ -1,14 +1,21 @@
-"""``ConfigClient``: the raw map of the center, kept current. Typed settings are built on top of it."""
+"""``ConfigClient``: the raw map of the center, kept current. Typed settings are built on top of it.
+
+Over 400 lines: it is the official SDK's class and the provider of typed settings at once, so that a program with both pulls once.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from stardust_auto.config.remote.cache import Copy, DiskCache
 from stardust_auto.config.remote.consistency import Pending, decide
+from stardust_auto.config.remote.first_read import FirstRead
 from stardust_auto.config.remote.keys import normalise
 from stardust_auto.config.remote.pull import UsedKeys, pull
 from stardust_auto.config.remote.schedule import Schedule
@@ -16,22 +23,30 @@ from stardust_auto.config.remote.snapshot import WORKER_ID, RawSnapshot, make_sn
 from stardust_auto.config.remote.verdicts import Summary, Verdict, Verdicts, changed_keys
 from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
-from stardust_auto.log import get_logger
+from stardust_auto.log import get_logger, tell
 from stardust_auto.process.background import process_worker
 from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.process.dispatch import Dispatcher
 from stardust_auto.process.end import EXIT_BUDGET, at_end, not_at_end, time_left
 from stardust_auto.process.fork import after_fork_in_child
+from stardust_auto.process.loops import in_thread
 from stardust_auto.wire.features import CONFIG_VERDICTS
 from stardust_auto.wire.messages import AppInfo, ConfigVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import TypeVar
+
+    from typing_extensions import Self
 
     from stardust_auto.config.remote.provider import Listener, ProviderState
     from stardust_auto.environment.settings import AgentSettings
     from stardust_auto.session.session import Session
     from stardust_auto.wire.messages import Command
+
+    D = TypeVar("D")
+    F = TypeVar("F", bound=Callable[[dict[str, str]], object])
 
 logger = get_logger(__name__)
 
@@ -41,19 +56,35 @@ _FULL_INTERVAL_SECONDS: Final = 300.0
 _REQUEST_TIMEOUT_SECONDS: Final = 15.0
 #: So many failed requests in a row make the state INTERRUPTED.
 _INTERRUPTED_AFTER: Final = 3
+#: ``<ip>@<pid>``, as a platform names an instance.
+_INSTANCE: Final = re.compile(r"[\w.:-]+@\d+")
+
+
+@lru_cache(maxsize=64)
+def warn_of_instance(scope: str) -> None:
+    """Log once that ``scope`` looks like the name of an instance, which the official SDK takes in that place."""
+    if _INSTANCE.fullmatch(scope):
+        tell(
+            logger,
+            logging.WARNING,
+            "the scope %r looks like an instance: the fourth argument is the scope, pass client_id by its name",
+            scope,
+        )
 
 
 class ConfigClient:
     """The configuration of one application, pulled in the background by the process's session.
 
-    ``get``, ``get_int`` and ``get_bool`` never do I/O. Values keep their last good state whatever the server does; an empty answer of
-    the server is a state too. What an answer means is decided in ``consistency.py``, when to ask in ``schedule.py``.
+    The first read after :meth:`start` waits for the center, once and at most 3 s; on an event loop no read waits.
+    Values keep their last good state whatever the server does; an empty answer of the server is a state too.
+    ``consistency.py`` decides what an answer means, ``schedule.py`` when to ask.
 
     Args:
         server: address or addresses of the center. Without it, and without the other names, the ``STARDUST_*`` variables count.
         app_id: the application.
         secret: the application's secret.
-        scope: the scope to ask for; without one the server's rules choose.
+        scope: the scope to ask for; without one the server's rules choose. The official SDK has ``client_id`` in this place.
+        client_id: name of this instance; default ``<ip>@<pid>``.
         session: the session to use, instead of the process's.
         refresh_interval: seconds between two polls, give or take 10 %.
         cache_dir: folder of the copy on disk; None for the user's cache folder.
@@ -71,6 +102,7 @@ class ConfigClient:
         secret: str | None = None,
         scope: str | None = None,
         *,
+        client_id: str | None = None,
         session: Session | None = None,
         refresh_interval: float = 60.0,
         cache_dir: str | None = None,
@@ -82,8 +114,9 @@ class ConfigClient:
 
         given = parse_servers(server if isinstance(server, str) else ",".join(server)) if server is not None else None
         self._settings = settings = AgentSettings.from_environ(
-            servers=given, app_id=app_id, secret=secret, scope=scope, cache_dir=cache_dir
+            servers=given, app_id=app_id, secret=secret, scope=scope, client_id=client_id, cache_dir=cache_dir
         )
+        warn_of_instance(settings.scope)
         self._session = session
         self._owns_session = session is None
         self.app_id: str = session.account.app_id if session is not None else settings.app_id or program_name()
@@ -105,7 +138,12 @@ class ConfigClient:
         self._stored: Copy | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._callbacks: tuple[Callable[[dict[str, str]], object], ...] = ()
+        #: Those that were registered before the first answer, which is told to them; None after it.
+        self._expecting: tuple[Callable[[dict[str, str]], object], ...] | None = ()
+        self._first_read = FirstRead(self.app_id, self.wait_loaded)
         self._dispatcher = Dispatcher("stardust-config-callbacks")
+        #: A fork interrupted it: the child starts with its first read.
+        self._resumes = False
         self._running = self._announced = self._secret_refused = self._threadless = False
         #: What the center has been told of the configuration.
         self._told: Summary | None = None
@@ -123,6 +161,7 @@ class ConfigClient:
             settings.app_id,
             settings.secret,
             settings.scope or None,
+            client_id=settings.client_id,
             cache_dir=settings.cache_dir,
         )
 
@@ -136,6 +175,7 @@ class ConfigClient:
     def reset_after_fork(self) -> None:
         """In a forked child: keep the values, and ask again on first use, since the child's session is another one."""
         self._new_locks()
+        self._resumes = self._resumes or self._running
         self._running = self._judging = False
         self._told = None
         if self._used_keys is not None:
@@ -150,6 +190,7 @@ class ConfigClient:
             ValueError: no server is known, neither here nor from ``STARDUST_SERVER``.
         """
         with self._lock:
+            self._resumes = False
             if self._running:
                 return
             session = self._acquire()
@@ -182,6 +223,7 @@ class ConfigClient:
         """Stop pulling, and log out within ``timeout`` seconds unless the session has other users. The values stay readable."""
         not_at_end(self._at_end)
         with self._lock:
+            self._resumes = False
             session, self._running = self._session, False
             if session is None:
                 return
@@ -196,6 +238,37 @@ class ConfigClient:
                 self._session = None
         if self._owns_session:
             session.release(timeout)
+
+    async def astart(self) -> None:
+        """:meth:`start` for coroutines. When it returns the values are loaded, unless the server took over 3 s."""
+        await in_thread(self.start)
+        await in_thread(self.wait_first)
+
+    async def astop(self, timeout: float = EXIT_BUDGET) -> None:
+        """:meth:`stop` for coroutines."""
+        await in_thread(self.stop, timeout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.astart()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.astop()
+
+    def wait_first(self) -> None:
+        """Wait for the first answer of the center, once for this client and at most 3 s."""
+        self._first_read.wait()
 
     def wait_loaded(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the first answer of the center. Return whether there is one."""
@@ -212,6 +285,29 @@ class ConfigClient:
         return True
 
     # -- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def server(self) -> str:
+        """Address of the center; several are joined by commas."""
+        return self._held.server
+
+    @property
+    def secret(self) -> str:
+        """The application's secret as it was configured, else ``""``."""
+        return self._settings.secret or ""
+
+    @property
+    def client_id(self) -> str:
+        """Name of this instance: as it was configured, else that of the session, else ``""``."""
+        return self._session.account.client_id if self._session is not None else self._settings.client_id or ""
+
+    @property
+    def source_ip(self) -> str:
+        """Address of this instance as the center sees it; ``""`` before the first load."""
+        return self._held.source_ip
+
+    def __repr__(self) -> str:
+        return f"ConfigClient(server={self.server!r}, app_id={self.app_id!r}, {self.state}, {self._held.label})"
 
     @property
     def snapshot(self) -> RawSnapshot:
@@ -232,7 +328,7 @@ class ConfigClient:
     @property
     def version(self) -> int:
         """Published version; 0 before the first load. It goes down when the server was restored."""
-        return self._held.version
+        return self._current().version
 
     @property
     def next_version(self) -> int:
@@ -261,9 +357,23 @@ class ConfigClient:
             return "STALE" if self._held.origin == "disk" else "INITIALIZING"
         return "STALE" if failures else "VALID"
 
-    def get(self, key: str, default: str | None = None) -> str | None:
+    def _current(self) -> RawSnapshot:
+        """The state to read from. The first read after :meth:`start` waits for the center, at most 3 s."""
+        if self._resumes:
+            self.start()
+        if self._running and not self._loaded.is_set():
+            self._first_read.wait_unless_on_loop()
+        return self._held
+
+    @overload
+    def get(self, key: str) -> str: ...
+
+    @overload
+    def get(self, key: str, default: D) -> str | D: ...
+
+    def get(self, key: str, default: Any = "") -> Any:
         """The value of ``key`` in any spelling (``Db:Host``, ``db.host``), else ``default``."""
-        held = self._held
+        held = self._current()
         variables = held.view().variables
         value = variables.get(key.lower())
         value = variables.get(normalise(key)) if value is None else value
@@ -276,25 +386,36 @@ class ConfigClient:
     def get_int(self, key: str, default: int = 0) -> int:
         """The value as an integer; ``default`` if the key is missing or is not an integer."""
         try:
-            return int((self.get(key) or "").strip())
+            return int(self.get(key).strip())
         except ValueError:
             return default
 
     def get_bool(self, key: str, default: bool = False) -> bool:
         """``1 true yes on`` or ``0 false no off`` in any case; ``default`` for anything else."""
         try:
-            return parse_bool(self.get(key) or "")
+            return parse_bool(self.get(key))
         except ValueError:
             return default
 
     def get_all(self) -> dict[str, str]:
         """A copy of the whole map."""
-        return dict(self._held.values)
+        return dict(self._current().values)
 
-    def on_change(self, callback: Callable[[dict[str, str]], object]) -> Callable[[dict[str, str]], object]:
-        """Call ``callback`` with the new map after each change, on a thread of its own. Usable as a decorator."""
+    def on_change(self, callback: F, *, tell_current: bool = False) -> F:
+        """Call ``callback`` with the new map after each change, on a thread of its own. Usable as a decorator.
+
+        A callback that is registered before the first answer is called once with it.
+
+        Args:
+            tell_current: whether to call ``callback`` at once if there was an answer already.
+        """
         with self._lock:
             self._callbacks = (*self._callbacks, callback)
+            answered = self._expecting is None
+            if self._expecting is not None:
+                self._expecting = (*self._expecting, callback)
+        if answered and tell_current:
+            self._dispatcher.submit(callback, dict(self._held.values))
         return callback
 
     # -- the provider of typed settings -----------------------------------------------------------------------------
@@ -441,9 +562,10 @@ class ConfigClient:
             paths = changed_keys(before.values, held.values) if changed else ()
             started = self._clock.monotonic_ns() if changed else 0
             self.report(self, Verdict.used("", held, paths=paths, started_ns=started))
-        if changed:
-            for callback in self._callbacks:
-                self._dispatcher.submit(callback, dict(held.values))
+        with self._lock:
+            expecting, self._expecting = self._expecting or (), None
+        for callback in self._callbacks if changed else expecting:
+            self._dispatcher.submit(callback, dict(held.values))
 
     # -- feedback ---------------------------------------------------------------------------------------------------
 

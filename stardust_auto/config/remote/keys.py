@@ -59,7 +59,10 @@ def index(values: Mapping[str, str], prefix: str = "") -> RemoteKeys:
         if start:
             if not name.startswith(start):
                 continue
-            name = name[len(start) :].lstrip("_")
+            name = name[len(start) :]
+            if start[-1].isalnum() and not name.startswith(DELIMITER):
+                continue  # the prefix "shop" is a level: it does not cut words such as "shopping"
+            name = name.removeprefix(DELIMITER)
         other = chosen.setdefault(name, key)
         if other is not key:
             winner, loser = sorted((other, key), key=_rank)

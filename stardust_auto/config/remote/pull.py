@@ -101,6 +101,7 @@ def pull(
         "next_version": reply.next_version,
         "next_publish": reply.next_publish or "",
         "coherent": coherent,
+        "source_ip": reply.source_ip or held.source_ip,
     }
     if reply.configs is None:
         return replace(held, version=reply.version or held.version, origin="server", time=now, **plans)

@@ -35,6 +35,7 @@ class RawSnapshot:
         next_version: above ``version`` while the center holds unpublished edits.
         next_publish: time of a planned publish as text, empty without one.
         coherent: whether the server guarantees that version and values belong together (protocol.md §12.7).
+        source_ip: address of this instance as the server sees it.
         content_hash: hash of ``values``.
     """
 
@@ -49,6 +50,7 @@ class RawSnapshot:
     next_version: int = 0
     next_publish: str = ""
     coherent: bool = False
+    source_ip: str = ""
     content_hash: str = ""
     _views: dict[str, keys.RemoteKeys] = field(default_factory=dict, compare=False)
 
@@ -68,6 +70,7 @@ class RawSnapshot:
             worker_id=answer.worker_id,
             next_version=answer.next_version,
             next_publish=answer.next_publish,
+            source_ip=answer.source_ip,
         )
 
     def sharing(self, other: RawSnapshot) -> RawSnapshot:

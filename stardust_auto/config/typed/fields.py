@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ByteSize, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode
+from typing_extensions import is_typeddict
 
 from stardust_auto.config.remote.keys import DELIMITER, normalise
 from stardust_auto.config.typed.markers import Local, Marker, Masked, Replace, Static

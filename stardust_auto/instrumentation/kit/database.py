@@ -15,7 +15,7 @@ from stardust_auto.tracing.redaction import redact_sql
 _SQL_NOISE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$)|[(;])+", re.DOTALL)
 _SQL_VERB = re.compile(r"[A-Za-z]+")
 _SQL_TABLE = re.compile(
-    r"""\b(?:copy|from|into|update|join|table|index|view|trigger)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+|or\s+\w+\s+)*["'`\[]?([^\W\d][\w$]*)(?:["'`\]]?\s*\.\s*["'`\[]?([^\W\d][\w$]*))?""",
+    r"""\b(?:copy|(?<!distinct\s)from|into|update|join|table|index|view|trigger)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+|or\s+\w+\s+)*["`\[]?([^\W\d][\w$]*)(?:["`\]]?\s*\.\s*["`\[]?([^\W\d][\w$]*))?""",
     re.IGNORECASE,
 )
 _SQL_PRAGMA = re.compile(r"pragma\s+(?:\w+\.)?(\w+)", re.IGNORECASE)

@@ -61,8 +61,9 @@ def derive(like: Any, bases: tuple[Any, ...], body: dict[str, Any], *, in_c: boo
     named = {"__slots__": (), "__module__": like.__module__, "__qualname__": like.__qualname__, "__doc__": like.__doc__}
     name = f"{like.__module__}.{like.__name__}" if in_c else like.__name__
     bases = bases if in_c else (_Quiet, *bases)
+    kind: Any = type(like)
     made = type.__new__(
-        _metaclass(type(like)), name, bases, {**named, **body}
+        _metaclass(kind), name, bases, {**named, **body}
     )  # not by a call, which runs the program's metaclass
     key = id(made)
     _ORIGINALS[key] = (like, weakref.ref(made, lambda _gone: _ORIGINALS.pop(key, None)))

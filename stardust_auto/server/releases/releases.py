@@ -238,7 +238,11 @@ class Releases:
         """
         with self._database.write() as db:
             state = self._state(db, app.id)
-            wanted = self._sets.load(db, app.id, version)
+            row = db.execute(
+                "SELECT entries IS NOT NULL AS kept FROM release_set WHERE app_id = ? AND version = ?",
+                (app.id, version),
+            ).fetchone()
+            wanted = self._sets.load(db, app.id, version) if row is not None and row["kept"] else None
             if wanted is None and version != 1:
                 raise CallError(404, f"{app.name} has no version {version} to go back to")
             places = {entry.place for entry in wanted or ()}
