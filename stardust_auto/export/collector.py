@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stardust_auto.log import get_logger
+from stardust_auto.process import fork
 from stardust_auto.process.clock import SYSTEM_CLOCK
-from stardust_auto.process.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +93,7 @@ class Collector:
         self._exporters: tuple[Exporter, ...] = ()
         self._faulty: set[str] = set()
         self.reset_after_fork()
-        after_fork_in_child(self.reset_after_fork)
+        fork.register(self)
 
     def reset_after_fork(self) -> None:
         """A forked child starts its own first period."""

@@ -17,9 +17,9 @@ from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
 from stardust_auto.export.collector import ExportCounts
 from stardust_auto.export.queue import MEMBERS, Period, PeriodQueue, Total
 from stardust_auto.log import get_logger
+from stardust_auto.process import fork
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import SYSTEM_CLOCK
-from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.tracing.builder import TracePolicy
 from stardust_auto.wire.messages import TraceReply, TraceReport, write_builder, write_sample
 from stardust_auto.wire.text import TAG_LIMIT
@@ -89,7 +89,7 @@ class StardustExporter:
         self._apply = apply
         self._clock = clock
         self.reset_after_fork()
-        after_fork_in_child(self.reset_after_fork)
+        fork.register(self)
 
     def reset_after_fork(self) -> None:
         """A forked child never sends what its parent has queued."""

@@ -1,6 +1,6 @@
-"""Callbacks run on a thread of their own: a slow one delays neither the swap nor the session's heartbeat.
+"""Callbacks of the program, run in order on a thread of their own.
 
-The thread exists only while there is work. Work is done in order; a failing callback is logged and the others run.
+A slow callback delays neither a new state of the settings nor the session's heartbeat. The thread exists only while there is work.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.log import get_logger
-from stardust_auto.process import signals
-from stardust_auto.process.fork import after_fork_in_child
+from stardust_auto.process import fork, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +21,29 @@ logger = get_logger(__name__)
 
 
 class Dispatcher:
-    """An ordered queue of calls with a short-lived daemon thread; ``by_hand`` without one: :meth:`drain` then runs them."""
+    """An ordered queue of calls with a short-lived daemon thread.
+
+    Args:
+        name: name of the thread.
+
+    Attributes:
+        by_hand: whether only :meth:`drain` runs the calls, without a thread.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.by_hand = False
-        self._reset()
-        after_fork_in_child(self._reset)
+        self.reset_after_fork()
+        fork.register(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
+        """A child has nothing to call yet."""
         self._condition = threading.Condition()
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._thread: threading.Thread | None = None
 
     def submit(self, function: Callable[..., object], *args: Any) -> None:
-        """Run ``function(*args)`` soon. Without a thread (the interpreter ends, or threads are off) it runs here."""
+        """Run ``function(*args)`` soon. Where no thread can be had, as late in interpreter shutdown, it runs here."""
         with self._condition:
             self._jobs.append((function, args))
             if self.by_hand or self._thread is not None or self._start():
@@ -54,7 +61,7 @@ class Dispatcher:
         return True
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until everything submitted so far has run."""
+        """Wait until everything submitted so far has run, at most ``timeout`` seconds; whether it has."""
         if self._thread is threading.current_thread():
             return False
         if self.by_hand:
@@ -77,7 +84,7 @@ class Dispatcher:
                         self._condition.notify_all()
                         return
                     function, args = self._jobs.popleft()
-                call_isolated(function, *args)
+                _call(function, *args)
         finally:
             if not finished:  # a BaseException ends this thread, not the queue
                 with self._condition:
@@ -86,17 +93,17 @@ class Dispatcher:
                         self._condition.notify_all()
 
 
-def call_isolated(function: Callable[..., object], *args: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Call a plain or async function. An ``Exception`` is logged by type and place, without values; the rest goes up."""
+def _call(function: Callable[..., object], *args: Any) -> None:
+    """Call a plain or async function. An ``Exception`` is logged by type and place, without values; any other goes up."""
     try:
         result = function(*args)
         if inspect.isawaitable(result):
-            _run_async(result, loop, function)
-    except Exception as error:  # noqa: BLE001 - the caller's code may fail in any way, the next callback still runs
+            _run_async(result, function)
+    except Exception as error:  # noqa: BLE001 - code of the program may fail in any way, the next callback still runs
         log_failure(function, error)
 
 
-def _run_async(result: Any, loop: asyncio.AbstractEventLoop | None, function: Callable[..., object]) -> None:
+def _run_async(result: Any, function: Callable[..., object]) -> None:
     async def wait() -> None:
         try:
             await result
@@ -104,26 +111,21 @@ def _run_async(result: Any, loop: asyncio.AbstractEventLoop | None, function: Ca
             log_failure(function, error)
 
     waiter = wait()
-    if loop is None:
-        try:
-            loop = asyncio.get_running_loop()  # where there is no thread for callbacks, this may be inside of one
-        except RuntimeError:
-            asyncio.run(waiter)
-            return
     try:
-        asyncio.run_coroutine_threadsafe(waiter, loop)
+        loop = asyncio.get_running_loop()  # without a thread for callbacks, this may run inside a loop
     except RuntimeError:
-        waiter.close()
-        if inspect.iscoroutine(result):
-            result.close()
-        logger.warning("callback %s dropped: its event loop is closed", name_of(function))
+        asyncio.run(waiter)
+        return
+    asyncio.run_coroutine_threadsafe(waiter, loop)
 
 
 def name_of(function: Callable[..., object]) -> str:
+    """The name of a callback for a log line."""
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
 def log_failure(function: Callable[..., object], error: BaseException) -> None:
+    """Log that a callback failed, by type and place: the text of the error may hold values of settings."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 #: How long the end of a process may be delayed, shared by all who registered.
 EXIT_BUDGET_SECONDS: Final = 1.0
-EXIT_BUDGET = EXIT_BUDGET_SECONDS
 #: What is left for one function when the budget is used up.
 _LEAST_SECONDS: Final = 0.05
 #: multiprocessing and Celery's copy of it: their children exit through ``os._exit``, so ``atexit`` does not run.
@@ -133,15 +132,3 @@ register = process_end.register
 unregister = process_end.unregister
 run = process_end.run
 time_left = process_end.time_left
-
-
-def at_end(function: Callable[[], object]) -> None:
-    """Call ``function`` when this process ends. Use :func:`register` instead."""
-    atexit.unregister(function)
-    atexit.register(function)
-    at_end_of_child(function)
-
-
-def not_at_end(function: Callable[[], object]) -> None:
-    """Undo :func:`at_end`, but for a child of multiprocessing. Use :func:`unregister` instead."""
-    atexit.unregister(function)

@@ -44,7 +44,6 @@ class Pausable(Protocol):
 
 _aware: list[weakref.ref[ForkAware]] = []
 _pausable: list[weakref.ref[Pausable]] = []
-_methods: list[weakref.WeakMethod[Callable[[], None]]] = []
 _registered = False
 #: What :func:`start_thread_after_fork` starts with the next bytecode of the main thread.
 _starts: list[Callable[[], object]] = []
@@ -67,28 +66,6 @@ def register_pause(owner: Pausable) -> None:
     _pausable[:] = [reference for reference in _pausable if reference() is not None]
     _pausable.append(weakref.ref(owner))
     _register_hooks()
-
-
-def after_fork_in_child(method: Callable[[], None]) -> None:
-    """Call the bound ``method`` in each forked child. Use :func:`register` instead."""
-    _methods[:] = [reference for reference in _methods if reference() is not None]
-    _methods.append(weakref.WeakMethod(method))
-    _register_hooks()
-
-
-class _Pair:
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        self.pause_for_fork, self.resume_after_fork = pause, resume
-
-
-def around_fork_in_parent(pause: Callable[[], None], resume: Callable[[], None]) -> None:
-    """Use :func:`register_pause` instead."""
-    pair = _Pair(pause, resume)
-    _kept.append(pair)
-    register_pause(pair)
-
-
-_kept: list[_Pair] = []
 
 
 def _register_hooks() -> None:
@@ -184,10 +161,6 @@ def run_in_child() -> None:
         owner = reference()
         if owner is not None:
             owner.reset_after_fork()
-    for old in tuple(_methods):
-        method = old()
-        if method is not None:
-            method()
 
 
 # If an agent thread was importing a module at the fork, the child would deadlock on that module's import lock: the thread that

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import TYPE_CHECKING, Any, overload
 
-from stardust_auto.process.end import EXIT_BUDGET
+from stardust_auto.process.end import EXIT_BUDGET_SECONDS
 from stardust_auto.process.loops import in_thread
 from stardust_auto.sdk.link import Link, read_settings
 from stardust_auto.sdk.tracer import StardustTracer
@@ -116,7 +116,7 @@ class StardustClient:
             self._early_callbacks.clear()
             config.start()
 
-    def stop(self, timeout: float = EXIT_BUDGET) -> None:
+    def stop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """Report what is counted and log out, within ``timeout`` seconds. The settings stay readable."""
         with ExitStack() as stack:
             stack.callback(self._link.stop, timeout)
@@ -128,7 +128,7 @@ class StardustClient:
                 stack.callback(self._stop_following)
                 self._stop_following = None
 
-    def flush(self, timeout: float = EXIT_BUDGET) -> bool:
+    def flush(self, timeout: float = EXIT_BUDGET_SECONDS) -> bool:
         """Report now instead of at the end of the period; whether all of it arrived within ``timeout`` seconds."""
         return self._link.flush(timeout)
 
@@ -142,11 +142,11 @@ class StardustClient:
         if self._follows:
             self._configuration().wait_first()
 
-    async def astop(self, timeout: float = EXIT_BUDGET) -> None:
+    async def astop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """:meth:`stop` for coroutines."""
         await in_thread(self.stop, timeout)
 
-    async def aflush(self, timeout: float = EXIT_BUDGET) -> bool:
+    async def aflush(self, timeout: float = EXIT_BUDGET_SECONDS) -> bool:
         """:meth:`flush` for coroutines."""
         return await in_thread(self.flush, timeout)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.process.end import EXIT_BUDGET
+from stardust_auto.process.end import EXIT_BUDGET_SECONDS
 from stardust_auto.process.loops import in_thread
 from stardust_auto.sdk.link import Link, read_settings
 from stardust_auto.tracing.span import Span
@@ -61,11 +61,11 @@ class StardustTracer:
         """
         self._link.start()
 
-    def stop(self, timeout: float = EXIT_BUDGET) -> None:
+    def stop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """Report what is counted, and log out unless the agent stays logged in, within ``timeout`` seconds."""
         self._link.stop(timeout)
 
-    def flush(self, timeout: float = EXIT_BUDGET) -> bool:
+    def flush(self, timeout: float = EXIT_BUDGET_SECONDS) -> bool:
         """Report now instead of at the end of the period; whether all of it arrived within ``timeout`` seconds."""
         return self._link.flush(timeout)
 
@@ -73,11 +73,11 @@ class StardustTracer:
         """:meth:`start` for coroutines: the first imports take 0.1 s, so they run in a thread."""
         await in_thread(self.start)
 
-    async def astop(self, timeout: float = EXIT_BUDGET) -> None:
+    async def astop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """:meth:`stop` for coroutines."""
         await in_thread(self.stop, timeout)
 
-    async def aflush(self, timeout: float = EXIT_BUDGET) -> bool:
+    async def aflush(self, timeout: float = EXIT_BUDGET_SECONDS) -> bool:
         """:meth:`flush` for coroutines."""
         return await in_thread(self.flush, timeout)
 

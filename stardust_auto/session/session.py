@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from stardust_auto.errors import StardustError
 from stardust_auto.log import get_logger, package_logger
+from stardust_auto.process import fork
 from stardust_auto.process.background import Task, Worker, process_worker
 from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
-from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.session.account import Account
 from stardust_auto.session.commands import Commands
 from stardust_auto.session.connection import CALL_SECONDS, Connection, State
@@ -94,6 +94,22 @@ class _Reactions:
             self._worker.schedule(task, sooner=True)
 
 
+class _SharedSessions:
+    """The sessions of this process by servers and application, and the lock under which they are made and given back."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[tuple[tuple[str, ...], str], Session] = {}
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Another thread of the parent may have been making a session."""
+        self.lock = threading.RLock()
+
+
+_shared = _SharedSessions()
+fork.register(_shared)
+
+
 class Session:
     """Calls, background tasks, commands, services and push for one application. Get one with :meth:`acquire`.
 
@@ -105,9 +121,6 @@ class Session:
         services: the service registry.
         worker: runs the tasks; a test may have one of its own.
     """
-
-    _shared: ClassVar[dict[tuple[tuple[str, ...], str], Session]] = {}
-    _shared_lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, identity: Identity, *, worker: Worker | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.worker = worker or process_worker()
@@ -140,7 +153,7 @@ class Session:
         self._key: tuple[tuple[str, ...], str] | None = None
         self._users = 0
         self._started = False
-        after_fork_in_child(self.reset_after_fork)
+        fork.register(self)
 
     def reset_after_fork(self) -> None:
         """The child logs in as another instance when it starts the session itself."""
@@ -148,10 +161,6 @@ class Session:
         self.commands.reset()
         self.services.reset()
         self._reset()
-
-    @classmethod
-    def _reset_lock(cls) -> None:
-        cls._shared_lock = threading.RLock()
 
     def _reset(self) -> None:
         self._reactions.reset()
@@ -164,23 +173,23 @@ class Session:
     def acquire(cls, identity: Identity) -> Session:
         """The session of this process for these servers and this application; counted, give it back with :meth:`release`."""
         key = (tuple(server.url for server in ServerList(identity.servers).all), identity.app_id.lower())
-        with cls._shared_lock:
-            session = cls._shared.get(key)
+        with _shared.lock:
+            session = _shared.sessions.get(key)
             if session is None:
                 session = cls(identity)
                 session._key = key
-                cls._shared[key] = session
+                _shared.sessions[key] = session
             session._users += 1
             return session
 
     def release(self, timeout: float = 1.0) -> bool:
         """Give the session back; the last one who does stops it. True when everything was sent."""
-        with type(self)._shared_lock:
+        with _shared.lock:
             self._users = max(0, self._users - 1)
             if self._users:
                 return True
             if self._key is not None:
-                self._shared.pop(self._key, None)
+                _shared.sessions.pop(self._key, None)
         return self.stop(timeout)
 
     @property
@@ -309,7 +318,3 @@ class Session:
                 self.connection.logout(reason)
         except StardustError as error:
             logger.debug("logout failed: %s", error)
-
-
-# Also where there is no session yet: another thread may be making the first one.
-after_fork_in_child(Session._reset_lock)

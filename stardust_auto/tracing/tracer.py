@@ -10,9 +10,9 @@ from _thread import allocate_lock
 from collections import deque
 from typing import TYPE_CHECKING, Any, overload
 
+from stardust_auto.process import fork
 from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.process.context import SUPPRESSED, Suppressed, current_span
-from stardust_auto.process.fork import after_fork_in_child
 from stardust_auto.tracing.builder import LONGEST_NS, NS_PER_MS, OperationTotal, Sample, SpanBuilder, TracePolicy
 from stardust_auto.tracing.decorator import traced
 from stardust_auto.tracing.ids import IdGenerator
@@ -99,7 +99,7 @@ class Tracer:
         self.generation = 0
         self._start_fresh()
         self.apply(TracePolicy())
-        after_fork_in_child(self.reset_after_fork)
+        fork.register(self)
 
     @classmethod
     def from_settings(cls, settings: AgentSettings, *, keep_totals: bool = False) -> Tracer:

@@ -22,8 +22,8 @@ from stardust_auto.config.typed.fields import tree_of
 from stardust_auto.config.typed.values import changed_names
 from stardust_auto.errors import InvalidSettingsError
 from stardust_auto.log import get_logger, tell
+from stardust_auto.process import fork
 from stardust_auto.process.clock import monotonic, perf_counter_ns
-from stardust_auto.process.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ class Loader(Generic[T]):
         self.closed = False
         self._logged: set[str] = set()
         self._make_locks()
-        after_fork_in_child(self._reset_after_fork)
+        fork.register(self)
         LOADERS.add(self)
 
     def _make_locks(self) -> None:
@@ -81,7 +81,7 @@ class Loader(Generic[T]):
         self._judging = threading.RLock()  # one judgement at a time; it may take long
         self._judges = False
 
-    def _reset_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         self._make_locks()
         self._deadline = None
         if not self.closed:

@@ -24,11 +24,11 @@ from stardust_auto.config.remote.verdicts import Summary, Verdict, Verdicts, cha
 from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
 from stardust_auto.log import get_logger, tell
+from stardust_auto.process import end, fork
 from stardust_auto.process.background import process_worker
 from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.process.dispatch import Dispatcher
-from stardust_auto.process.end import EXIT_BUDGET, at_end, not_at_end, time_left
-from stardust_auto.process.fork import after_fork_in_child
+from stardust_auto.process.end import EXIT_BUDGET_SECONDS, Phase
 from stardust_auto.process.loops import in_thread
 from stardust_auto.wire.features import CONFIG_VERDICTS
 from stardust_auto.wire.messages import AppInfo, ConfigVerdict
@@ -151,7 +151,7 @@ class ConfigClient:
         self._due = -math.inf
         self._retry_delay = 0.0
         self._new_locks()
-        after_fork_in_child(self.reset_after_fork)
+        fork.register(self)
 
     @classmethod
     def from_settings(cls, settings: AgentSettings) -> ConfigClient:
@@ -202,7 +202,7 @@ class ConfigClient:
             session.connection.ping_parts.append(self._add_verdict)
         session.start()
         session.wake(self)
-        at_end(self._at_end)  # a program that uses nothing but its settings logs out, too
+        end.register(Phase.LOG_OUT, self.stop)  # a program that uses nothing but its settings logs out, too
         self._threadless = not process_worker().running
 
     def _acquire(self) -> Session:
@@ -216,12 +216,9 @@ class ConfigClient:
             self._session = Session.acquire(Identity.from_settings(settings, self.app_id))
         return self._session
 
-    def _at_end(self) -> None:
-        self.stop(time_left())
-
-    def stop(self, timeout: float = EXIT_BUDGET) -> None:
+    def stop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """Stop pulling, and log out within ``timeout`` seconds unless the session has other users. The values stay readable."""
-        not_at_end(self._at_end)
+        end.unregister(self.stop)
         with self._lock:
             self._resumes = False
             session, self._running = self._session, False
@@ -244,7 +241,7 @@ class ConfigClient:
         await in_thread(self.start)
         await in_thread(self.wait_first)
 
-    async def astop(self, timeout: float = EXIT_BUDGET) -> None:
+    async def astop(self, timeout: float = EXIT_BUDGET_SECONDS) -> None:
         """:meth:`stop` for coroutines."""
         await in_thread(self.stop, timeout)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from stardust_auto.config.remote.provider import usable_at_start
 from stardust_auto.config.remote.snapshot import EMPTY
 from stardust_auto.log import get_logger, tell
+from stardust_auto.process import fork
 from stardust_auto.process.clock import monotonic
-from stardust_auto.process.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,4 +157,4 @@ class Clients:
 
 CLIENTS = Clients()
 
-after_fork_in_child(CLIENTS.reset_after_fork)
+fork.register(CLIENTS)

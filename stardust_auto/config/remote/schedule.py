@@ -9,8 +9,7 @@ import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
-from stardust_auto.process.backoff import Backoff
-from stardust_auto.process.jitter import generator
+from stardust_auto.process.backoff import Backoff, generator
 
 if TYPE_CHECKING:
     from stardust_auto.process.clock import Clock
