@@ -7,17 +7,16 @@ characters (a terminal escape in a tag, say) are shown, not obeyed.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
 
 #: Width of tables that go to a file or a pipe, where there is no terminal to ask.
 PIPE_WIDTH = 160
@@ -31,15 +30,27 @@ def plain(value: object) -> str:
 
 
 def console() -> Console:
-    """A console on the standard output of this moment."""
+    """A console on the standard output of this moment. Rich comes with the extra ``local``; :func:`say` does without."""
+    from rich.console import Console
+
     if sys.stdout.isatty():
         return Console(highlight=False, soft_wrap=False)
     return Console(highlight=False, width=PIPE_WIDTH)
 
 
-def say(text: str, *, style: str | None = None) -> None:
+def say(text: str, *, colour: str = "") -> None:
     """One line on standard output; long lines are not folded, so that they can be searched and cut."""
-    console().print(Text(plain(text), style=style or ""), soft_wrap=True)
+    sys.stdout.write(painted(plain(text), colour) + "\n")
+
+
+def painted(text: str, colour: str) -> str:
+    """``text`` in a colour, if the output is a terminal that wants colours."""
+    if not colour or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+_COLOURS = {"green": "32", "yellow": "33", "red": "31", "bold red": "1;31", "bold green": "1;32", "dim": "2"}
 
 
 def complain(text: str) -> None:
@@ -65,6 +76,10 @@ Column = str | tuple[str, Literal["left", "right"]]
 
 def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, cut: Sequence[str] = ()) -> None:
     """A table without frames; a cell that is already a ``Text`` keeps its style. Columns in ``cut`` stay on one line."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         if isinstance(column, str):
@@ -90,9 +105,24 @@ def duration(milliseconds: object) -> str:
         return ""
     if milliseconds >= 1000:
         return f"{milliseconds / 1000:.2f} s"
-    return f"{milliseconds:.1f} ms" if milliseconds % 1 else f"{milliseconds:.0f} ms"
+    if milliseconds % 1 == 0:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds:.1f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """``1 key``, ``2 keys``."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that ``text`` takes: two for the wide characters of East Asia."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def fit(text: str, size: int) -> str:
+    """``text`` in exactly ``size`` columns, cut in its middle if it is too long."""
+    while cells(text) > size:
+        half = max((size - 3) // 2, 1)
+        text = f"{text[:half]}...{text[len(text) - half :]}" if len(text) > 2 * half + 3 else text[:-1]
+    return text + " " * (size - cells(text))

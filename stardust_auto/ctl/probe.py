@@ -5,6 +5,7 @@ The last line of its output is one JSON object.
 """
 
 import json
+import os
 import sys
 
 
@@ -12,7 +13,7 @@ def agent_facts() -> dict[str, object]:
     """What an interpreter that has stardust_auto knows about itself."""
     import stardust_auto
     from stardust_auto.activation import interpreter_mark
-    from stardust_auto.activation.install import installed
+    from stardust_auto.activation.install import installed, site_folder, wanted_files
     from stardust_auto.agent import active_options
     from stardust_auto.environment.settings import program_name
 
@@ -24,6 +25,13 @@ def agent_facts() -> dict[str, object]:
         "app": program_name(),
         "pth": installed(),
     }
+    folder = site_folder()
+    ours = [os.path.join(folder, name) for name in wanted_files()]
+    facts["damaged"] = [path for path in ours if os.path.exists(path) and path not in installed()]
+    template = os.path.join(folder, "sitecustomize.py")
+    if os.path.isfile(template):
+        with open(template, encoding="utf-8", errors="replace") as stream:
+            facts["sitecustomize"] = template if "stardust_auto" in stream.read() else ""
     from stardust_auto.ctl.libraries import examine_libraries
 
     facts["libraries"] = examine_libraries()

@@ -92,9 +92,9 @@ def check(
         )
     else:
         for line in found:
-            say(f"error: {line}", style="red")
+            say(f"error: {line}", colour="red")
         for line in hints:
-            say(f"warning: {line}", style="yellow")
+            say(f"warning: {line}", colour="yellow")
         if not failed:
             say(f"{headline(program, configuration, staged=not published)}: valid")
     if failed:

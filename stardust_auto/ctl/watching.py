@@ -96,9 +96,9 @@ def _tell(configuration: Configuration, outcome: str, reason: str, changes: Diff
             }
         )
         return
-    style = {"refused": "red", "accepted": "green"}.get(outcome)
+    colour = {"refused": "red", "accepted": "green"}.get(outcome, "")
     head = f"{time.strftime('%H:%M:%S')}  {configuration.app} v{configuration.version} {outcome}"
-    say(f"{head}: {reason}" if reason else head, style=style)
+    say(f"{head}: {reason}" if reason else head, colour=colour)
     screen = console()
     for name, (old, new) in changes.items():
         screen.print("   ", plain(name), transition(old, new), markup=False, soft_wrap=True)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from stardust_auto.server import EmbeddedServer
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine of the tests may be busy."""
+    monkeypatch.setattr("stardust_auto.ctl.doctor.LIMIT_SECONDS", 60.0)
+
+
 def _topics(result: Result) -> dict[str, tuple[str, str]]:
     return {finding["topic"]: (finding["grade"], finding["text"]) for finding in result.json["findings"]}
 
@@ -30,7 +36,8 @@ def test_a_healthy_program(shop: Callable[..., Result], server: EmbeddedServer) 
     found = _topics(result)
     assert found["activation"] == ("ok", "active when started by stardust-auto")
     assert found["server"][0] == "ok"
-    assert found["login"] == ("ok", "as 'shop', configuration readable")
+    assert found["login"] == ("ok", "'shop' is not known yet: its first login registers it")
+    assert server.store.apps.all() == []  # it examined and changed nothing
     assert found["clock"][0] == "ok"
     states = {row["library"]: row["state"] for row in result.json["libraries"]}
     assert {name: states[name] for name in ("requests", "sqlite3", "redis", "wsgiref.handlers")} == dict.fromkeys(
@@ -70,7 +77,7 @@ def test_flags_that_keep_the_agent_out(ctl: Callable[..., Result], flags: list[s
     result = ctl("doctor", "--json", "--", sys.executable, *flags, "app.py")
     assert result.code == 1
     found = _topics(result)
-    assert any(text in entry[1] or "not installed" in entry[1] for entry in found.values() if entry[0] == "bad")
+    assert any(text in entry[1] for entry in found.values() if entry[0] == "bad")
 
 
 def test_an_interpreter_without_us(ctl: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,19 +96,19 @@ def test_a_bad_value_a_dead_server_and_a_switch(ctl: Callable[..., Result], monk
     monkeypatch.setenv("STARDUST_ENABLED", "0")
     found = _topics(ctl("doctor", "--json", "--app", "shop", "--server", "http://127.0.0.1:9"))
     assert found["server"] == ("bad", "http://127.0.0.1:9 does not answer (connection refused); from --server")
-    assert found["login"][0] == "bad"
+    assert found["login"][0] == "skip"
     assert "STARDUST_ENABLED is off" in found["activation"][1]
 
 
-def test_no_server_is_a_warning_and_no_python_too(ctl: Callable[..., Result], tmp_path: Path) -> None:
+def test_no_server_is_a_problem_and_no_python_a_warning(ctl: Callable[..., Result], tmp_path: Path) -> None:
     script = tmp_path / "start"
     script.write_text("#!/bin/sh\nexec python app.py\n")
     script.chmod(0o755)
     result = ctl("doctor", "--json", "--", str(script))
-    assert result.code == 0
+    assert result.code == 1
     found = _topics(result)
     assert found["command"][0] == "warn"
-    assert found["server"][0] == "warn"
+    assert found["server"][0] == "bad"
 
 
 @pytest.mark.parametrize(("option", "told"), [("--master", True), ("--enable-threads", False)])
@@ -162,5 +169,6 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert (
         done.stderr
-        == "stardustctl: the module 'typer' is missing; install it with: pip install 'stardust-auto[local]'\n"
+        == "stardustctl: the module 'typer' is missing; install it with: pip install 'stardust-auto[local]' "
+        "(without it there are: install, uninstall, doctor)\n"
     )

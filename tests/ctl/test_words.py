@@ -98,5 +98,5 @@ def test_text_from_the_network_cannot_steer_the_terminal() -> None:
 def test_times_counts_and_durations_are_short() -> None:
     assert clock(0) == clock(None) == ""
     assert clock(1_700_000_000_000).startswith("2023-11-1")
-    assert [duration(value) for value in (7, 7.25, 1250, None)] == ["7 ms", "7.2 ms", "1.25 s", ""]
+    assert [duration(value) for value in (7, 7.25, 1250, None)] == ["7 ms", "7.25 ms", "1.25 s", ""]
     assert [count(1, "key"), count(2, "key")] == ["1 key", "2 keys"]

@@ -28,7 +28,7 @@ def test_every_variable_is_in_the_table_and_no_other(text: str) -> None:
 
 @BOTH
 def test_every_command_exists_and_every_command_is_named(text: str) -> None:
-    known = {str(command.name) for group in (app, config) for command in group.registered_commands} | {"config"}
+    known = {str(command.name) for group in (app, config) for command in group.registered_commands} | {"config", "apps"}
     block = text[text.index("\n## stardustctl") :]
     block = block[: block.index("\n## ", 5)]
     used = set(re.findall(r"stardustctl (?:config )?([a-z]+)", text))

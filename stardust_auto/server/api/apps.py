@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.errors import CallError, ProblemError
 from stardust_auto.wire.features import CONFIG_VERDICTS
 from stardust_auto.wire.messages import AppInfo, Event, LoginReply, LoginRequest, PingReply
-from stardust_auto.wire.reading import bind_json, not_convertible
+from stardust_auto.wire.reading import bind_json, members, not_convertible
 from stardust_auto.wire.text import ID_LIMIT, TAG_LIMIT, clean_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,36 @@ def _just_logged_in(call: Call, name: str) -> bool:
         return call.services.tokens.read(call.token()).app.lower() == name.lower()
     except CallError:
         return False
+
+
+def check(call: Call) -> dict[str, Any]:
+    """POST /App/Check: what a login would be answered, without one. An extra of this server, for ``stardustctl doctor``.
+
+    Nothing is written. ``secret`` is right, wrong, missing, new (a login would register it), unknown or disabled.
+    """
+    body = members(bind_json(call.body, "model"))
+    request = LoginRequest.from_wire(body)
+    services = call.services
+    app, state = services.store.apps.examine(request.application, request.secret or "")
+    if app is None or state != "right":
+        return {"secret": state}
+    version = services.releases.state(app).version
+    try:
+        keys, problem = len(services.releases.effective(app, clean_text(body.get("scope"), ID_LIMIT))), ""
+    except CallError as error:
+        keys, problem = 0, error.message
+    return {
+        "secret": state,
+        "version": version,
+        "keys": keys,
+        "problem": problem,
+        "online": len(services.store.instances.online_ids(app.id)),
+        "sockets": len(services.hub.connected(app.id)),
+        "excludes": list(app.policy.excludes),
+        "max_samples": app.policy.max_samples,
+        "dropped": app.dropped,
+        "dropped_reason": app.dropped_reason,
+    }
 
 
 def ping(call: Call) -> PingReply:

@@ -185,6 +185,21 @@ class Apps:
             raise CallError(403, f"{app.name}: {hint}")
         self.confirm(app)
 
+    def examine(self, name: str, secret: str) -> tuple[App | None, str]:
+        """What a login would find: the application, and right, wrong, missing, new, unknown or disabled. Nothing is written."""
+        app = self.find(name)
+        if app is None:
+            return None, "new" if name and (self._settings.auto_register or self._enrolled(secret)) else "unknown"
+        if not app.enabled:
+            return app, "disabled"
+        if self._enrolled(secret):
+            return app, "right"
+        if not app.has_secret:
+            return app, "new"
+        with self._database.read() as db:
+            stored = db.execute("SELECT secret_md5 FROM app WHERE id = ?", (app.id,)).fetchone()["secret_md5"]
+        return app, "missing" if not secret else "right" if self._matches(secret, stored) else "wrong"
+
     def confirm(self, app: App) -> None:
         """Somebody has what was issued to `app`: it is not issued again."""
         self._unconfirmed.pop(app.id, None)
