@@ -186,7 +186,8 @@ class Agent:
             from stardust_auto.export.stardust import StardustExporter
 
             self._collector = Collector(self.tracer, self._worker)
-            self._collector.add(StardustExporter(session, self._collector.apply))
+            exporter = StardustExporter(session, self._collector.apply, max_queue=self.settings.max_queue)
+            self._collector.add(exporter)
         self._collector.start()
 
     # -- end ---------------------------------------------------------------------------------------------------------

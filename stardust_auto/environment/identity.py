@@ -24,9 +24,21 @@ class Identity:
         node_code: code of the machine that the platform knows, if any.
         push: whether commands may be pushed through a WebSocket.
         cache_dir: folder for issued credentials, or ``None`` for the user's cache folder.
+        heartbeat: seconds between two heartbeats, or ``None`` for what the server says.
     """
 
-    __slots__ = ("app_id", "app_name", "cache_dir", "client_id", "node_code", "push", "secret", "servers", "version")
+    __slots__ = (
+        "app_id",
+        "app_name",
+        "cache_dir",
+        "client_id",
+        "heartbeat",
+        "node_code",
+        "push",
+        "secret",
+        "servers",
+        "version",
+    )
 
     def __init__(
         self,
@@ -40,6 +52,7 @@ class Identity:
         node_code: str | None = None,
         push: bool = True,
         cache_dir: str | None = None,
+        heartbeat: int | None = None,
     ) -> None:
         self.servers = tuple(parse_servers(servers if isinstance(servers, str) else ",".join(servers)))
         self.app_id = app_id
@@ -50,6 +63,7 @@ class Identity:
         self.node_code = node_code
         self.push = push
         self.cache_dir = cache_dir
+        self.heartbeat = heartbeat
 
     @classmethod
     def from_settings(cls, settings: AgentSettings, app_id: str) -> Identity:
@@ -64,7 +78,10 @@ class Identity:
             node_code=settings.node_code,
             push=settings.push_enabled,
             cache_dir=settings.cache_dir,
+            heartbeat=settings.heartbeat,
         )
 
     def __repr__(self) -> str:
-        return f"Identity({self.app_id!r} at {','.join(self.servers)})"
+        from stardust_auto.privacy import without_credentials
+
+        return f"Identity({self.app_id!r} at {without_credentials(','.join(self.servers))})"

@@ -76,9 +76,14 @@ class Period:
 
 
 class PeriodQueue:
-    """Oldest first. Only the newest period has samples."""
+    """Oldest first. Only the newest period has samples.
 
-    def __init__(self) -> None:
+    Args:
+        limit: builders in all periods.
+    """
+
+    def __init__(self, limit: int = MAX_QUEUED_BUILDERS) -> None:
+        self._limit = limit
         self._periods: deque[Period] = deque()
         #: Builders in all periods.
         self.builders = 0
@@ -101,7 +106,7 @@ class PeriodQueue:
         self._periods.append(period)
         self.builders += len(period.totals)
         dropped: list[Total] = []
-        while self.builders > MAX_QUEUED_BUILDERS or len(self._periods) > MAX_QUEUED_PERIODS:
+        while self.builders > self._limit or len(self._periods) > MAX_QUEUED_PERIODS:
             if not self._merge_two():
                 oldest = self._periods.popleft()
                 self.builders -= len(oldest.totals)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stardust_auto.errors import ApiError, BadReplyError, UnavailableError
 from stardust_auto.export.collector import ExportCounts
-from stardust_auto.export.queue import MEMBERS, Period, PeriodQueue, Total
+from stardust_auto.export.queue import MAX_QUEUED_BUILDERS, MEMBERS, Period, PeriodQueue, Total
 from stardust_auto.log import get_logger
 from stardust_auto.process import fork
 from stardust_auto.process.backoff import Backoff
@@ -84,8 +84,16 @@ class StardustExporter:
 
     name = "stardust"
 
-    def __init__(self, session: Session, apply: Callable[[TracePolicy], None], *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        session: Session,
+        apply: Callable[[TracePolicy], None],
+        *,
+        max_queue: int = MAX_QUEUED_BUILDERS,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._session = session
+        self._max_queue = max_queue
         self._apply = apply
         self._clock = clock
         self.reset_after_fork()
@@ -94,7 +102,7 @@ class StardustExporter:
     def reset_after_fork(self) -> None:
         """A forked child never sends what its parent has queued."""
         self._lock = threading.Lock()
-        self._waiting = PeriodQueue()
+        self._waiting = PeriodQueue(self._max_queue)
         #: Batches whose answer was lost, for a server that keeps each batch once.
         self._unanswered: deque[_Batch] = deque()
         self._spans = 0

@@ -25,6 +25,8 @@ class Account:
     def __init__(self, server: Server, identity: Identity) -> None:
         self.app_name = identity.app_name or identity.app_id
         self.version = dotted_version(identity.version)
+        #: Seconds between two heartbeats that the operator chose.
+        self.heartbeat = identity.heartbeat
         self._node_code = identity.node_code
         self._configured = Credentials(identity.app_id, Secret(identity.secret) if identity.secret else None)
         self._store = CredentialStore(identity.cache_dir, server, identity.app_id)

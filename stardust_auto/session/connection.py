@@ -113,7 +113,7 @@ class Connection:
         self.state = State.NEW
         self.last_error: str | None = None
         self.clock_offset_ms = 0
-        self.period = _DEFAULT_PERIOD_SECONDS
+        self.period = self.account.heartbeat or _DEFAULT_PERIOD_SECONDS
         self.last_ping: float | None = None
         #: What the server lists beyond a StarServer (``wire.features``).
         self.features: frozenset[str] = frozenset()
@@ -302,7 +302,7 @@ class Connection:
         reply = PingReply.from_wire(self._send(request, deadline))
         self._set_offset(reply.server_time, sent, self._clock.wall())
         self.features = frozenset(reply.features or ())
-        if reply.period > 0:
+        if reply.period > 0 and self.account.heartbeat is None:
             self.period = min(reply.period, _MAX_PERIOD_SECONDS)
         if reply.token and _fits_a_header(reply.token):
             self._token = Secret(reply.token)

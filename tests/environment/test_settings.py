@@ -180,3 +180,39 @@ def test_reading_the_environment_imports_nothing_heavy():
     )
     allowed = {"__future__", "stardust_auto", *(f"stardust_auto.{module}" for module in ours)}
     assert set(eval(out)) <= allowed
+
+
+def test_limits_and_intervals_reach_those_who_keep_them():
+    from stardust_auto.config import ConfigClient
+    from stardust_auto.environment.identity import Identity
+    from stardust_auto.session.session import Session
+    from stardust_auto.tracing.builder import TracePolicy
+    from stardust_auto.tracing.tracer import Tracer
+
+    settings = AgentSettings.from_environ(
+        {
+            "STARDUST_SERVER": "http://127.0.0.1:9",
+            "STARDUST_MAX_TAG_LENGTH": "20",
+            "STARDUST_MAX_NAMES": "10",
+            "STARDUST_HEARTBEAT": "7",
+            "STARDUST_MAX_SAMPLES": "1000",
+        }
+    )
+    tracer = Tracer.from_settings(settings)
+    tracer.apply(TracePolicy(max_tag_length=500))
+    for number in range(30):
+        tracer.record(f"db:x:Select:t{number}", tracer.now(), None, lambda: "x" * 100)
+    builders = tracer.take()
+    assert len(builders) == 11
+    assert {len(sample.tag) for builder in builders for sample in builder.samples} == {20}
+    session = Session(Identity.from_settings(settings, "app"))
+    assert session.connection.period == 7
+    assert ConfigClient("http://127.0.0.1:9", "app").refresh_interval == 60
+
+
+def test_the_interval_of_configuration_is_the_operators(monkeypatch):
+    from stardust_auto.config import ConfigClient
+
+    monkeypatch.setenv("STARDUST_CONFIG_PERIOD", "9")
+    assert ConfigClient("http://127.0.0.1:9", "app").refresh_interval == 9
+    assert ConfigClient("http://127.0.0.1:9", "app", refresh_interval=3).refresh_interval == 3

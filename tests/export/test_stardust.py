@@ -69,9 +69,9 @@ class Source:
 class Reporter:
     """A collector with the exporter of one session."""
 
-    def __init__(self, source: Source, session: Any, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, source: Source, session: Any, clock: Clock = SYSTEM_CLOCK, **options: Any) -> None:
         self.collector = Collector(source, session.worker, clock)
-        self.exporter = StardustExporter(session, self.collector.apply, clock=clock)
+        self.exporter = StardustExporter(session, self.collector.apply, clock=clock, **options)
         self.collector.add(self.exporter)
         self.start, self.run, self.stop = self.collector.start, self.collector.run, self.collector.stop
 
@@ -347,11 +347,10 @@ def test_null_data_over_the_wire(server: FaultyServer, new_session: NewSession, 
 
 
 @pytest.mark.case("X2")
-def test_the_queue_is_bounded_and_the_count_exact(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "MAX_QUEUED_BUILDERS", 100)  # tracing.md X2: down for a day
+def test_the_queue_is_bounded_and_the_count_exact(source: Source) -> None:
     session = StubSession()
     session.connection.online = False
-    reporter = source.reporter(session)
+    reporter = source.reporter(session, max_queue=100)
     for round_number in range(50):
         session.outcomes = [UnavailableError("refused")] * 3
         source.ready = [builder(f"op{round_number}.{i}", 2) for i in range(7)]

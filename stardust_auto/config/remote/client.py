@@ -52,6 +52,7 @@ logger = get_logger(__name__)
 
 #: The command that announces a publish (protocol.md §12.4).
 _PUBLISH: Final = "config/publish"
+_INTERVAL_SECONDS: Final = 60.0
 _FULL_INTERVAL_SECONDS: Final = 300.0
 _REQUEST_TIMEOUT_SECONDS: Final = 15.0
 #: So many failed requests in a row make the state INTERRUPTED.
@@ -86,7 +87,7 @@ class ConfigClient:
         scope: the scope to ask for; without one the server's rules choose. The official SDK has ``client_id`` in this place.
         client_id: name of this instance; default ``<ip>@<pid>``.
         session: the session to use, instead of the process's.
-        refresh_interval: seconds between two polls, give or take 10 %.
+        refresh_interval: seconds between two polls, give or take 10 %; default: ``STARDUST_CONFIG_PERIOD``, else 60.
         cache_dir: folder of the copy on disk; None for the user's cache folder.
         use_cache: whether to keep a copy on disk.
         report_keys: whether to tell the center which keys the program reads.
@@ -104,7 +105,7 @@ class ConfigClient:
         *,
         client_id: str | None = None,
         session: Session | None = None,
-        refresh_interval: float = 60.0,
+        refresh_interval: float | None = None,
         cache_dir: str | None = None,
         use_cache: bool = True,
         report_keys: bool = True,
@@ -131,6 +132,8 @@ class ConfigClient:
         self._clock = clock
         self._cache = DiskCache(servers, self.app_id, settings.scope, settings.cache_dir, clock) if use_cache else None
         self._used_keys = UsedKeys() if report_keys else None
+        if refresh_interval is None:
+            refresh_interval = settings.config_period or _INTERVAL_SECONDS
         self._schedule = Schedule(refresh_interval, _FULL_INTERVAL_SECONDS, clock)
         self._held = make_snapshot({}, app_id=self.app_id, scope=settings.scope, server=",".join(servers))
         self._pending: Pending | None = None
