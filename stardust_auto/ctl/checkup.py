@@ -127,6 +127,8 @@ def _activation(facts: Mapping[str, Any], agent: Mapping[str, Any]) -> Finding:
         text = f"that is another environment than the one of this stardust-auto ({sys.prefix}): use the launcher installed there"
     elif facts.get("switched_off"):
         text = "STARDUST_ENABLED is off: nothing is active"
+    elif str(facts["complaint"]).startswith("STARDUST_"):  # the variable is a finding of its own
+        return Finding("skip", "activation", "needs a value of STARDUST_... that can be used")
     elif facts["complaint"]:
         text = str(facts["complaint"])
     else:

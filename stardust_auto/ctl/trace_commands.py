@@ -84,8 +84,8 @@ def waterfall(found: dict[str, object], spans: list[dict[str, object]], *, tags:
     if total > len(spans):
         lines.insert(1, f"shown are the first {len(spans)} of {total} spans")
     took = max(len(duration(_cost(span))) for span in spans)
-    app = min(max(cells(str(span.get("app"))) for span in spans), 16)
-    names = min(max(cells(_name(span)) for span in spans), max(width - app - took - 26, 20))
+    app = min(max(cells(str(span.get("app"))) for span in spans), 16 if width >= 80 else 8)
+    names = min(max(cells(_name(span)) for span in spans), max(width - app - took - 28, 16))
     room = max(width - app - names - took - 8, 10)
     for span in spans:
         left = min(int((_start(span) - begin) / whole * room), room - 1)
