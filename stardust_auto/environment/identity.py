@@ -1,4 +1,4 @@
-"""Which application logs in where, and as which instance: what a session has to know of the program."""
+"""Which application logs in where, and as which instance."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Identity:
 
     @classmethod
     def from_settings(cls, settings: AgentSettings, app_id: str) -> Identity:
-        """The identity that an operator configured; ``app_id`` is what it is called if nobody did."""
+        """The identity that an operator configured; ``app_id`` is the name of the application if the operator set none."""
         return cls(
             settings.servers,
             settings.app_id or app_id,

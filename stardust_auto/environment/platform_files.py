@@ -1,8 +1,8 @@
 """Where the platform's own programs keep server, application and secret: files of the working directory (protocol.md §8.1).
 
-Looked at by every process that is to be traced, so nothing is imported here before one of them exists. The readers take what
-.NET takes (comments, trailing commas, a byte order mark, names in any case) and nothing that could do harm: no entities, no
-large file, nothing but a regular file, none that any user may write.
+Budget: every process that is to be traced looks for them, so nothing is imported before one of them exists. The readers accept what
+.NET accepts: comments, trailing commas, a byte order mark, names in any case. They refuse what could do harm: XML entities, large files,
+anything but a regular file, a file that every user may write.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _XML_NAMES = {"server": "servers", "appkey": "app_id", "secret": "secret"}
 
 
 class FileError(ValueError):
-    """A file that is there but cannot be used. The text is one line without the file's content."""
+    """A file that exists and cannot be used. The text is one line without the file's content."""
 
 
 def present() -> bool:
@@ -56,7 +56,7 @@ def text_of(name: str) -> str:
         FileError: it is not such a file, or not UTF-8.
     """
     try:
-        # Not blocking: what was a file a moment ago may be a pipe by now.
+        # Race: what was a file a moment ago may be a pipe now, and opening a pipe would block.
         handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         with open(handle, "rb") as file:
             state = os.fstat(handle)
@@ -79,7 +79,7 @@ def _json(text: str) -> Iterator[tuple[str, str]]:
     import json
     import re
 
-    # Strings stay as they are; comments go, and so do commas before a closing bracket.
+    # Remove comments and commas before a closing bracket, but not inside strings.
     strings = r'("(?:\\.|[^"\\])*")'
     text = re.sub(strings + r"|//[^\n]*|/\*.*?\*/", lambda match: match[1] or " ", text, flags=re.DOTALL)
     text = re.sub(strings + r"|,(?=\s*[}\]])", lambda match: match[1] or "", text, flags=re.DOTALL)
@@ -95,7 +95,7 @@ def _json(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _xml(text: str) -> Iterator[tuple[str, str]]:
-    """The members of the one root element. No parser of XML: none of what makes one dangerous is wanted here."""
+    """The members of the one root element. A parser of XML would bring what makes XML dangerous."""
     import re
 
     text = re.sub(r"<!--.*?-->|<\?.*?\?>", "", text, flags=re.DOTALL).strip()
@@ -115,10 +115,17 @@ def _unescape(text: str) -> str:
 
 
 def complete(known: dict[str, object], accept: Callable[[str, str, str], None], *, discover: bool) -> list[str]:
-    """Let the platform's sources say what ``known`` lacks: ``accept(field, text, source)`` for each find, in their order.
+    """Look for what ``known`` lacks in the platform's files, and ask the StarAgent of this machine.
 
-    ``accept`` puts what it can use into ``known``. Files that cannot be used are returned, one line for each. The secret of a
-    file is for the application that the file names.
+    The secret of a file belongs to the application that the file names: it is not taken for another one.
+
+    Args:
+        known: values by field.
+        accept: called as ``accept(field, text, source)`` for each find; it puts what it can use into ``known``.
+        discover: whether to ask the StarAgent.
+
+    Returns:
+        One line for each file that cannot be used.
     """
     problems: list[str] = []
     for name in APP_SETTINGS:

@@ -1,7 +1,7 @@
 """Every ``STARDUST_*`` variable of the agent: its type, its default and what it means, in one place.
 
-Read by a process that may never use the agent, so nothing but ``os`` and ``sys`` is imported here, and the settings
-are a plain immutable class: pydantic alone would cost ten times the start-up budget (docs/architecture.md, "Start-up").
+Budget: a process that may never use the agent reads them, so this module imports little. The settings are a plain immutable class:
+pydantic alone would cost ten times the start-up budget.
 """
 
 from __future__ import annotations
@@ -196,11 +196,9 @@ VARIABLES: tuple[Variable, ...] = (
     ),
 )
 
-#: What the platform's own sources may say: never more than these.
+#: What the platform's own files and its StarAgent may set, and nothing else.
 _PLATFORM = {variable.field: variable for variable in VARIABLES if variable.field in ("servers", "app_id", "secret")}
-_PLATFORM["node_code"] = Variable(
-    "", "node_code", parse_identity, "Code of this machine's node, told by its StarAgent."
-)
+_PLATFORM["node_code"] = Variable("", "node_code", parse_identity, "Code of this machine's node, from its StarAgent.")
 
 _INSTRUMENT_PREFIX = "STARDUST_INSTRUMENT_"
 
@@ -210,7 +208,7 @@ _DEFAULTS: dict[str, Any] = {**{variable.field: variable.default for variable in
 class AgentSettings:
     """The agent's own settings: immutable, complete, checked.
 
-    ``None`` for a sampling value means that the server decides; an empty ``servers`` means that nothing is configured.
+    ``None`` for a limit or an interval means that the server decides. Empty ``servers`` mean that nothing is configured.
     ``sources`` maps a field to what set it: the spelling of a variable, ``argument``, ``StarAgent``, or a file and the name in it.
     ``problems`` are lines about files that cannot be used.
     """
@@ -302,7 +300,7 @@ class AgentSettings:
 
     @property
     def configured(self) -> bool:
-        """Whether there is anything to do at all."""
+        """Whether the agent is on and knows a server."""
         return self.enabled and bool(self.servers)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -351,8 +349,8 @@ def _ask_platform(values: dict[str, Any], sources: dict[str, str]) -> list[str]:
 def program_name() -> str:
     """The application's default name: that of the script, module or console script that runs, at most 50 characters.
 
-    A generic script name (``app.py``, ``main.py``, ``manage.py``, ``wsgi.py``, ``__main__.py``) says nothing, so the name of its
-    folder is taken instead.
+    A generic script name (``app.py``, ``main.py``, ``manage.py``, ``wsgi.py``, ``__main__.py``) says nothing: the name of its folder
+    is taken instead.
     """
     argv = getattr(sys, "argv", None) or getattr(sys, "orig_argv", [""])
     path = argv[0] or ""

@@ -1,12 +1,13 @@
 """Ask the StarAgent of this machine which server to use: UDP port 5500, NewLife's binary messages (protocol.md §8.2).
 
-Asked only with ``STARDUST_DISCOVER`` on, at activation and thus before the program: standard library only, and little of it.
+Only with ``STARDUST_DISCOVER``. It is asked at activation, before the program runs, so little is imported here.
 """
 
 from __future__ import annotations
 
 import os
-import time
+
+from stardust_auto.process.clock import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ _REPLY: Final = 0x80
 _ERROR: Final = 0x40
 _LONG: Final = 0xFFFF
 _TEXT_LIMIT: Final = 200
-#: Whoever asks again within this many seconds gets the same answer, also when it is none.
-_REMEMBER: Final = 10.0
+#: How long an answer is kept, and also that there was none.
+_REMEMBER_SECONDS: Final = 10.0
 
 _last: tuple[int, float, AgentInfo | None] | None = None
 
 
 class AgentInfo:
-    """What an agent tells: ``server`` is the platform's address, ``code`` the node that this machine is; "" if unsaid."""
+    """What a StarAgent says: the platform's address, the code of this machine's node, its version; each may be ``""``."""
 
     __slots__ = ("code", "server", "version")
 
@@ -47,31 +48,31 @@ class AgentInfo:
 def agent_of_machine(timeout: float = 1.0) -> AgentInfo | None:
     """:func:`find_agent`, asked at most every ten seconds in one process."""
     global _last
-    now = time.monotonic()
-    if _last is None or _last[0] != os.getpid() or now - _last[1] > _REMEMBER:
+    now = monotonic()
+    if _last is None or _last[0] != os.getpid() or now - _last[1] > _REMEMBER_SECONDS:
         _last = (os.getpid(), now, find_agent(timeout, AGENT_PORT))
     return _last[2]
 
 
 def find_agent(timeout: float = 1.0, port: int = AGENT_PORT) -> AgentInfo | None:
-    """The agent of this machine; None when none answers within ``timeout`` seconds. Never raises.
+    """The StarAgent of this machine, or ``None`` if none answers within ``timeout`` seconds. Never raises.
 
-    Where nobody listens, the system says so at once and nothing is waited for.
+    If nothing listens on the port, the system refuses at once, and there is no wait.
     """
     import socket
 
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect(("127.0.0.1", port))
             sock.send(encode_request("Info", b"{}", sequence=1))
-            while (left := deadline - time.monotonic()) > 0:
+            while (left := deadline - monotonic()) > 0:
                 sock.settimeout(left)
                 info = read_agent(sock.recv(65535))
                 if info is not None:
                     return info
     except OSError:
-        return None  # nobody listens there, or nobody answered in time
+        return None
     return None
 
 
@@ -83,7 +84,7 @@ def encode_request(action: str, body: bytes, sequence: int) -> bytes:
 
 
 def read_agent(packet: bytes) -> AgentInfo | None:
-    """The agent's answer in ``packet``; None for anything else: another message, an error, rubbish."""
+    """The agent's answer in ``packet``; ``None`` for anything else: another message, an error, noise."""
     import json
 
     body = decode_reply(packet, "Info")

@@ -1,4 +1,4 @@
-"""How one environment variable is found and read, and what its text may be. Imports nothing, as ``environment.py`` asks for."""
+"""How one environment variable is found and read, and what its text may be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 200
 
 
 class Variable:
-    """One documented variable: where it comes from, how it is read, what it means."""
+    """One documented variable: its names, its type, its default and its meaning."""
 
     __slots__ = ("aliases", "default", "field", "help", "name", "parse", "secret")
 
@@ -43,7 +43,7 @@ class Variable:
         self.secret = secret
 
     def find(self, environ: Mapping[str, str]) -> tuple[str, str] | None:
-        """The spelling that is set and its value. An empty value counts as not set."""
+        """The name that is set, as it is spelled, and its value. An empty value counts as not set."""
         value = environ.get(self.name, "").strip()
         if value:
             return self.name, value
@@ -59,7 +59,11 @@ class Variable:
         return None
 
     def read(self, spelling: str, value: str) -> Any:
-        """``value`` as this variable's type; :class:`EnvironmentVariableError` names the ``spelling`` that was used."""
+        """``value`` as this variable's type.
+
+        Raises:
+            EnvironmentVariableError: the value cannot be used. The text names the ``spelling``.
+        """
         try:
             return self.parse(value)
         except ValueError as error:

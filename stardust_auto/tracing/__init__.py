@@ -1,1 +1,1 @@
-"""Spans in memory: what a call was, aggregated per name, with a few samples. Nothing here knows of HTTP or of the wire."""
+"""Spans in memory: calls aggregated by name, with a few samples. Nothing here knows HTTP or the wire."""

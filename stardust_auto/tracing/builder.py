@@ -1,4 +1,4 @@
-"""What one period knows of one operation: counts, sums and a few samples (protocol.md §3.1, §5.4)."""
+"""The aggregate of one operation in one period: counts, sums and a few samples (protocol.md §3.1, §5.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from stardust_auto.process.clock import SYSTEM_CLOCK
 
 NS_PER_MS = 1_000_000
-#: Longer spans are discarded by the platform's own client (protocol.md §5.4, finish rule 1).
+#: Nanoseconds of the longest span that is counted; the platform's own client discards longer ones (protocol.md §5.4, finish rule 1).
 LONGEST_NS = 3_600_000 * NS_PER_MS
 _NEVER = 1 << 62
 
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class TracePolicy:
-    """How much to keep and how often to report. ``None`` means "not said" (protocol.md §3.1, the reply's members)."""
+    """How much to keep and how often to report. ``None``: not specified (protocol.md §3.1, the reply's members)."""
 
     period: int | None = None
     max_samples: int | None = None
@@ -49,7 +49,7 @@ class TracePolicy:
     excludes: tuple[str, ...] | None = None
 
     def over(self, other: TracePolicy) -> TracePolicy:
-        """What this one says, and where it says nothing what ``other`` says; a number of ``other`` counts from 1 on."""
+        """This policy, completed by ``other``. Numbers of ``other`` below 1 are ignored."""
         merged = {}
         for field in fields(self):
             own, foreign = getattr(self, field.name), getattr(other, field.name)
@@ -77,8 +77,7 @@ class OperationTotal:
 class SpanBuilder:
     """The aggregate of one operation in one period.
 
-    Durations are summed in nanoseconds and shown in whole milliseconds, so a thousand calls of 0.4 ms cost 400 ms here and
-    not 0, as they would if each were rounded before it is added.
+    Durations are summed in nanoseconds and shown in whole milliseconds: a thousand calls of 0.4 ms cost 400 ms, and not 0.
 
     Args:
         name: name of the operation.

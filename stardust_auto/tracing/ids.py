@@ -8,8 +8,8 @@ import random
 class IdGenerator:
     """64-bit span ids and 128-bit trace ids from a private generator.
 
-    Private, so that ``random.seed(0)`` in the application cannot make ids collide; :meth:`reseed` gives a forked child
-    a sequence of its own.
+    The generator is private, so that ``random.seed(0)`` in the program cannot make ids collide. :meth:`reseed` gives a forked child a
+    sequence of its own.
     """
 
     __slots__ = ("_random", "bits")

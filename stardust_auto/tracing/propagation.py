@@ -39,7 +39,7 @@ def extract(header: Callable[[str], str | None]) -> SpanContext | None:
         value = header("TraceId")
         if value:
             return _traceparent(value) if "-" in value else _context(value, "", 0)
-    except Exception:  # noqa: BLE001 - a header of a stranger must never hurt a request
+    except Exception:  # noqa: BLE001 - whatever a client sends must not fail a request
         return None
     return None
 
@@ -78,10 +78,12 @@ def format_traceparent(span: Span | SpanContext) -> str:
 
 
 class PropagationRule:
-    """Decides by host who receives trace headers.
+    """Decides which hosts receive trace headers.
 
-    With an ``allow`` list of wildcards only those hosts do. Without one: loopback and private addresses, host names without a dot,
-    the suffixes of internal names, and the registered domains in ``own_domains`` (such as the Stardust server's).
+    Args:
+        allow: host names with ``*`` and ``?``; only these hosts do. ``None``: loopback and private addresses, host names without a dot,
+            internal suffixes such as ``.local``, and the registered domains in ``own_domains``.
+        own_domains: host names such as the Stardust server's.
     """
 
     __slots__ = ("_allow", "_known", "_own")
@@ -94,7 +96,7 @@ class PropagationRule:
         self._known: dict[str, bool] = {}
 
     def allows(self, host: str | None) -> bool:
-        """Whether a request to ``host`` (a name or an address, without port) may carry our headers."""
+        """Whether a request to ``host`` (a name or an address, without port) may carry trace headers."""
         if not host:
             return False
         known = self._known.get(host)

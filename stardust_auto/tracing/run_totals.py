@@ -1,4 +1,4 @@
-"""What a whole run adds up to, for ``--summary`` and tests: reports only know their own period."""
+"""Totals and samples of a whole run, for ``--summary`` and tests: a report only covers its own period."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
     from stardust_auto.tracing.builder import OperationTotal, Sample, SpanBuilder
 
-#: Kept samples of a run; older ones make room.
-_MOST_SAMPLES = 5_000
+#: Samples kept of a run; the oldest are dropped.
+_MAX_SAMPLES = 5_000
 
 
 class RunTotals:
-    """Sums by name and kept samples of the periods that are over; the running one is passed in when asked."""
+    """Sums by name, and samples, of the periods that are over. Each question adds the builders of the running period."""
 
     def __init__(self) -> None:
         self._totals: dict[str, OperationTotal] = {}
-        self._samples: deque[Sample] = deque(maxlen=_MOST_SAMPLES)
+        self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
 
     def add(self, builder: SpanBuilder) -> None:
-        """A builder whose period is over."""
+        """Add a builder whose period is over."""
         self._totals[builder.name] = builder.added_to(self._totals.get(builder.name))
         self._samples.extend(builder.samples)
         self._samples.extend(builder.error_samples)
