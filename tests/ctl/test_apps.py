@@ -115,7 +115,7 @@ def test_a_trace_keeps_its_columns_in_every_width(
     assert all(len(line) <= int(columns) for line in lines)
     bars = [line for line in lines if "|" in line]
     assert len(bars) == 8
-    assert all("ms  |" in line and "/polls" in line for line in bars)
+    assert all("ms  |" in line and "/p" in line for line in bars)
     assert any("! ValueError: damaged" in line for line in lines)
     assert not any("\x1b" in line for line in lines)
 
