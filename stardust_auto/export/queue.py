@@ -119,7 +119,7 @@ class PeriodQueue:
             del period.totals[total.name]
             period.samples.pop(total.name, None)
             self.builders -= 1
-        if not period.totals:
+        if not period.totals and period in self._periods:
             self._periods.remove(period)
 
     def forget_samples(self) -> None:

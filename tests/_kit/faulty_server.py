@@ -26,6 +26,8 @@ Answer = Callable[["Handler"], None]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two packets: else each answer waits 40 ms for an acknowledgement.
+    disable_nagle_algorithm = True
     server: FaultyServer
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
