@@ -106,6 +106,8 @@ class Socket:
         self.server.opened(self)
         self.handler.close_connection = True
         try:
+            if self.server.on_socket is not None:
+                self.server.on_socket(self)
             while data := self.handler.connection.recv(65536):
                 self._protocol.receive_data(data)
                 for event in self._protocol.events_received():
@@ -168,6 +170,8 @@ class FaultyServer(ThreadingHTTPServer):
         self.clock_offset = 0.0
         self.accept_sockets = True
         self.sockets: list[Socket] = []
+        #: What happens to each push socket once it is open.
+        self.on_socket: Callable[[Socket], None] | None = None
         self._connections: list[socket.socket] = []
         self._arrived = threading.Condition()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
