@@ -23,6 +23,12 @@ TARGETS = {
     "bottle": "wsgi",
     "falcon.app": "wsgi",
     "pyramid.router": "wsgi",
+    "uvicorn.protocols.http.h11_impl": "asgi",
+    "uvicorn.protocols.http.httptools_impl": "asgi",
+    "hypercorn.app_wrappers": "asgi",
+    "starlette.applications": "asgi",
+    "fastapi.routing": "asgi",
+    "django.core.handlers.asgi": "asgi",
     "threading": "threads",
     "concurrent.futures.thread": "threads",
 }
