@@ -20,7 +20,7 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
     monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("STARDUST_SERVER", raising=False)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     with EmbeddedServer() as server:
         names: dict[str, Any] = {"SERVER": server.url}
         for block in blocks:
