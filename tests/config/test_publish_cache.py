@@ -61,7 +61,7 @@ class Watch:
         self.started = clock.now
         self.asked_before = center.asked
         #: (seconds since the publish, values), whenever the values change.
-        self.seen: list[tuple[float, dict[str, str]]] = [(0.0, client.get_all())]
+        self.seen: list[tuple[float, dict[str, str]]] = [(0.0, dict(client.snapshot.values))]
         #: Seconds until the state was certain.
         self.whole = 0.0
 
@@ -72,7 +72,7 @@ class Watch:
                 return self
             self.clock.now += delay
             delay = self.client.run()
-            values, elapsed = self.client.get_all(), self.clock.now - self.started
+            values, elapsed = dict(self.client.snapshot.values), self.clock.now - self.started
             if values != self.seen[-1][1]:
                 self.seen.append((elapsed, values))
             if self.client._pending is None and not self.whole:
