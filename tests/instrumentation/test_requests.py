@@ -7,6 +7,8 @@ import inspect
 import io
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -358,6 +360,28 @@ def test_open_bodies_are_bounded(trace, web, session, monkeypatch):
     for response in kept:
         response.close()
     assert len(client_spans(trace)) == 3
+
+
+AT_THE_END = """
+import sys, requests
+from stardust_auto.environment.settings import AgentSettings
+from stardust_auto.instrumentation.registry import registry
+from stardust_auto.process import end
+from stardust_auto.tracing.tracer import Tracer
+tracer = Tracer(keep_totals=True)
+registry.install(lambda: tracer, AgentSettings())
+end.register(end.Phase.CLOSE, lambda _seconds: print(len(tracer.history())))
+response = requests.get(sys.argv[1], stream=True)
+print(len(tracer.history()))
+"""
+
+
+@pytest.mark.case("R17")
+def test_a_body_that_is_still_open_is_counted_when_the_process_ends(web):
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, web.url], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["0", "1"]
 
 
 def test_digest_authentication_is_no_redirect(trace, web, session):

@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stardust_auto.instrumentation.kit.calls import OPEN
+from stardust_auto.process.end import Phase, process_end
 from stardust_auto.tracing.naming import HttpNames
 from stardust_auto.tracing.redaction import redact_url
 from stardust_auto.tracing.span import Span
@@ -157,6 +158,8 @@ class OpenBodies:
             dropped = weakref.ref(body, lambda _gone: self._end(key))
         except TypeError:
             return failure
+        if not self._open:
+            process_end.register(Phase.STOP_TAKING, self.end_all)
         span.headers_ns = max(tracer.now() - span._start, 1)
         self._open[key] = (span, dropped, failure)
         return OPEN
@@ -169,6 +172,11 @@ class OpenBodies:
         span, _, failure = self._open.pop(key, (None, None, None))
         if span is not None:
             span.end(error if error is not None else failure)
+
+    def end_all(self, _seconds: float = 0) -> None:
+        """The process ends: what it still reads is counted as it is."""
+        for key in list(self._open):
+            self._end(key)
 
     def __len__(self) -> int:
         return len(self._open)
