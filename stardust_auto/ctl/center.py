@@ -128,6 +128,11 @@ class AdminCenter:
             len(changes) if isinstance(changes, list) else 0,
         )
 
+    def instances(self) -> list[dict[str, object]]:
+        """What each instance on line does with the live version."""
+        found = as_object(self._admin.get(self._path)).get("instances")
+        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
     def held(self) -> AbstractContextManager[object]:
         """Keep what is needed to ask again and again: nothing, here."""
         return nullcontext()

@@ -10,6 +10,7 @@ from rich.text import Text
 from stardust_auto.ctl import options
 from stardust_auto.ctl.center import Configuration, Item, as_int, open_admin_center, open_center
 from stardust_auto.ctl.errors import CtlError, UsageError
+from stardust_auto.ctl.feedback import WAIT_SECONDS, Wait, refused, tell, wait_for_instances
 from stardust_auto.ctl.output import clock, count, emit_json, plain, say, show_table
 from stardust_auto.ctl.target import Target, find_app_target
 from stardust_auto.privacy import mask_value
@@ -26,6 +27,7 @@ def set_values(
     server: options.Server = None,
     app: options.App = None,
     scope: options.Scope = None,
+    wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
     """Stage values: nothing changes for a running program until 'config publish'."""
@@ -35,7 +37,7 @@ def set_values(
         values: dict[str, str | None] = {assignments[0]: sys.stdin.read().rstrip("\r\n")}
     else:
         values = parse_assignments(assignments)
-    stage(values, find_app_target(server, app, scope), publish, json_output)
+    stage(values, find_app_target(server, app, scope), wait if publish else None, json_output)
 
 
 def unset_values(
@@ -44,10 +46,11 @@ def unset_values(
     server: options.Server = None,
     app: options.App = None,
     scope: options.Scope = None,
+    wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
     """Stage the deletion of keys."""
-    stage(dict.fromkeys(keys), find_app_target(server, app, scope), publish, json_output)
+    stage(dict.fromkeys(keys), find_app_target(server, app, scope), wait if publish else None, json_output)
 
 
 def history(
@@ -90,9 +93,10 @@ def rollback(
     ] = None,
     server: options.Server = None,
     app: options.App = None,
+    wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
-    """Publish the values of an older version again, as a new version."""
+    """Publish the values of an older version again, as a new version; drafts stay. Exit code 1 if an instance refuses it."""
     target = find_app_target(server, app, None)
     center = open_admin_center(target, "a roll-back")
     if version is None:
@@ -101,10 +105,14 @@ def rollback(
             raise CtlError(f"{target.app}: nothing has been published yet, so there is nothing to go back to")
         version = published[1] if len(published) > 1 else published[0] - 1
     new = center.rollback(version)
+    instances = wait_for_instances(center, wait)
     if json_output:
-        emit_json({"app": target.app, "version": new, "values_of": version})
+        emit_json({"app": target.app, "version": new, "values_of": version, "instances": instances})
     else:
         say(f"{target.app}: version {new} is published, with the values of version {version}")
+        tell(instances, new)
+    if refused(instances):
+        raise typer.Exit(1)
 
 
 def diff_versions(target: Target, text: str) -> dict[str, tuple[str | None, str | None]]:
@@ -137,8 +145,11 @@ def parse_assignments(words: list[str]) -> dict[str, str | None]:
     return values
 
 
-def stage(values: dict[str, str | None], target: Target, publish: bool, json_output: bool) -> None:
-    """Stage ``values`` and say what that means on this kind of server."""
+def stage(values: dict[str, str | None], target: Target, wait: float | None, json_output: bool) -> None:
+    """Stage ``values`` and say what that means on this kind of server.
+
+    Unless ``wait`` is None, publish them and wait that long for what the instances say.
+    """
     center = open_center(target)
     taken = center.stage(values)
     done: dict[str, object] = {
@@ -159,9 +170,14 @@ def stage(values: dict[str, str | None], target: Target, publish: bool, json_out
         return
     same = f", {count(len(values) - taken, 'value')} unchanged" if taken < len(values) else ""
     lines = [f"{_place(target)}: {count(taken, 'value')} staged{same} ({', '.join(sorted(values))})"]
-    if publish:
-        published = open_admin_center(target, "publishing").publish()
-        done["published"] = published.version
+    instances: list[dict[str, object]] = []
+    version = 0
+    if wait is not None:
+        administrator = open_admin_center(target, "publishing")
+        published = administrator.publish()
+        version = published.version
+        instances = wait_for_instances(administrator, wait if published.changes else 0)
+        done |= {"published": version, "instances": instances}
         lines.append(str(published))
     elif taken:
         lines[0] += "; 'stardustctl config publish' makes " + ("it" if taken == 1 else "them") + " live"
@@ -169,6 +185,10 @@ def stage(values: dict[str, str | None], target: Target, publish: bool, json_out
         emit_json(done)
     for line in lines if not json_output else ():
         say(line)
+    if not json_output:
+        tell(instances, version)
+    if refused(instances):
+        raise typer.Exit(1)
 
 
 def shown_items(configuration: Configuration, reveal: bool) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from stardust_auto.ctl.center import Configuration, open_admin_center, open_cent
 from stardust_auto.ctl.config_commands import Reveal, compare, diff_versions, show_configuration, transition
 from stardust_auto.ctl.effective import changed_leaves, leaf_rows
 from stardust_auto.ctl.errors import CtlError, UsageError
+from stardust_auto.ctl.feedback import WAIT_SECONDS, Wait, refused, tell, wait_for_instances
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
 from stardust_auto.ctl.output import complain, count, emit_json, say, show_table
 from stardust_auto.ctl.settings_class import Program, find_program, load_class, with_scope
@@ -132,9 +133,13 @@ def publish(
     settings: options.OptionalSettingsClass = None,
     server: options.Server = None,
     app: options.App = None,
+    wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
-    """Make everything staged live, at once, in every running instance; with SETTINGS only if the program accepts it."""
+    """Make everything staged live, at once, in every running instance; with SETTINGS only if the program accepts it.
+
+    Then say what each instance does with it. Exit code 1 if one refuses it.
+    """
     if settings is None:
         target = find_app_target(server, app, None)
     else:
@@ -143,11 +148,16 @@ def publish(
         found, _ = examine(program, open_admin_center(target, "publishing").read(), staged=True)
         if found:
             raise CtlError("not published, the program would refuse it: " + "; ".join(found))
-    published = open_admin_center(target, "publishing").publish()
+    center = open_admin_center(target, "publishing")
+    published = center.publish()
+    instances = wait_for_instances(center, wait if published.changes else 0)
     if json_output:
-        emit_json(asdict(published))
+        emit_json({**asdict(published), "instances": instances})
     else:
         say(str(published))
+        tell(instances, published.version)
+    if refused(instances):
+        raise typer.Exit(1)
 
 
 def explain(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from stardust_auto.ctl.trace_commands import waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Result
 
@@ -128,3 +132,43 @@ def test_a_bar_is_plain_where_the_encoding_has_no_blocks(monkeypatch: pytest.Mon
     lines = waterfall({}, [{"app": "a", "name": "n", "depth": 0, "cost": 3, "start_time": 1}], tags=False)
     assert "\u2588" not in "".join(lines)
     assert "|###" in lines[-1]
+
+
+WORKER = """
+import sys
+from pydantic import BaseModel, Field
+from stardust_auto import StardustConfigDict, StardustSettings, live
+
+class Settings(StardustSettings):
+    model_config = StardustConfigDict(env_prefix="SHOP_")
+    discount: int = Field(default=0, ge=0, le=90)
+
+config = live(Settings)
+print(config.current.discount, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_publish_says_what_each_instance_makes_of_it(
+    shop: Callable[..., Result], server: EmbeddedServer, own_place: Path
+) -> None:
+    (own_place / "worker.py").write_text(WORKER)
+    environ = {name: value for name, value in os.environ.items() if name != "STARDUST_ADMIN_KEY"}
+    with subprocess.Popen(
+        [sys.executable, "worker.py"], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "0\n"
+        taken = shop("config", "set", "discount=20", "--publish")
+        assert taken.code == 0, taken.out
+        assert f"@{worker.pid} uses it after " in taken.out
+        result = shop("config", "set", "discount=150", "--publish", "--json")
+        assert result.code == 1
+        (instance,) = result.json["instances"]
+        assert (instance["state"], instance["used_version"]) == ("refused", 2)
+        assert "discount" in instance["reason"]
+        assert "(refused v3, uses v2)" in shop("apps").out
+        back = shop("config", "rollback", "2")
+        assert back.code == 0, back.out
+        assert "uses it after" in back.out
+        worker.communicate("")

@@ -27,6 +27,8 @@ class InstanceState:
     used_version: int
     reason: str = ""
     waits_for_restart: tuple[str, ...] = ()
+    #: Whether it has ever said what it uses.
+    speaks: bool = False
 
 
 class Feedback:
@@ -51,7 +53,10 @@ class Feedback:
             waits = tuple(key for key in row["restart_keys"].split(",") if key)
             reason = row["refused_reason"] if state == "refused" else ""
             client = row["client_id"]
-            states.append(InstanceState(client, state, row["served_version"], row["used_version"], reason, waits))
+            speaks = bool(row["used_version"] or row["refused_version"])
+            states.append(
+                InstanceState(client, state, row["served_version"], row["used_version"], reason, waits, speaks)
+            )
         return states
 
     def note(self, app_id: int, client_id: str, ip: str, verdict: ConfigVerdict) -> None:
