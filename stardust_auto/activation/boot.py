@@ -170,6 +170,9 @@ class _TriggerSpec(ModuleSpec):
 
     finder: TargetFinder
 
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, ModuleSpec.__name__, 1)
+
     @property
     def _initializing(self) -> bool:
         return bool(self.__dict__.get("_initializing", False))
