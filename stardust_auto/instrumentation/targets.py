@@ -31,10 +31,13 @@ TARGETS = {
     "django.core.handlers.asgi": "asgi",
     "threading": "threads",
     "concurrent.futures.thread": "threads",
+    "rq.worker": "rq",
+    "celery.signals": "celery",
 }
 #: These come in with the first of the others: nearly every program imports the first two, and alone they have nothing to trace;
-#: mod_wsgi gives its module what matters after the import. httpcore is what httpx sends with.
-COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore"))
+#: mod_wsgi gives its module what matters after the import. httpcore is what httpx sends with;
+#: rq and Celery only end processes.
+COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore", "rq.worker", "celery.signals"))
 
 #: Names that activation waits for.
 TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)
