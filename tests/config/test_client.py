@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import threading
 import time
 import weakref
 from datetime import datetime, timedelta, timezone
@@ -160,6 +161,36 @@ def test_an_older_answer_that_arrives_later_is_dropped(center: ScriptedCenter) -
     client._apply(_snapshot("newer", 3), newer)
     client._apply(_snapshot("older", 2), older)
     assert (client.get("a"), client.version) == ("newer", 3)
+
+
+def test_answers_are_judged_in_the_order_in_which_they_count(center: ScriptedCenter) -> None:
+    """A first answer whose judgement takes long, and a second one meanwhile: settings and snapshot end alike."""
+    client = center.client()
+    client.run()
+    judged: list[str] = []
+    slow, go = threading.Event(), threading.Event()
+
+    def judge(raw: RawSnapshot) -> None:
+        if raw.values.get("a") == "1":
+            slow.set()
+            assert go.wait(5)
+        judged.append(raw.values.get("a", ""))
+
+    client.subscribe(judge)
+    first, second = client._next_number(), client._next_number()
+    threads = [threading.Thread(target=client._apply, args=(_snapshot("1", 2), first))]
+    threads[0].start()
+    assert slow.wait(5)
+    threads.append(threading.Thread(target=client._apply, args=(_snapshot("2", 3), second)))
+    threads[1].start()
+    time.sleep(0.05)
+    go.set()
+    for thread in threads:
+        thread.join(5)
+    assert judged == ["1", "2"]
+    assert client.get("a") == "2"
+    assert client._stored is not None
+    assert client._stored.held.values == {"a": "2"}
 
 
 def _snapshot(value: str, version: int) -> RawSnapshot:
