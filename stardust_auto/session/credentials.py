@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stardust_auto.environment.cache_folder import cache_folder
 from stardust_auto.log import get_logger
 from stardust_auto.privacy import Secret
 from stardust_auto.process.clock import monotonic
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
     from stardust_auto.transport.servers import Server
 
 logger = get_logger(__name__)
-_LIMIT: Final = 4096
-#: Seconds between two looks at a lock that somebody else holds.
-_LOOK: Final = 0.02
+_MAX_BYTES: Final = 4096
+#: Between two attempts to get a lock that another process holds.
+_LOCK_POLL_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What an application logs in with."""
+    """Name and secret of an application, as it logs in."""
 
     app_id: str
     secret: Secret | None
 
 
 class CredentialStore:
-    """The file of one server and application. Never raises: without a usable folder nothing is kept, and that is said once."""
+    """The file of one server and application. Never raises: without a usable folder nothing is kept, which is logged once."""
 
     def __init__(self, folder: str | None, server: Server, app_id: str) -> None:
         self._folder = folder
@@ -46,16 +47,12 @@ class CredentialStore:
     @property
     def path(self) -> str:
         """Where the credentials are."""
-        folder = self._folder
-        if folder is None:
-            import platformdirs
-
-            folder = self._folder = platformdirs.user_cache_dir("stardust-auto", appauthor=False)
+        folder = self._folder = self._folder or cache_folder()
         return os.path.join(folder, f"credentials-{hashlib.sha256(self._key.encode()).hexdigest()[:20]}.json")
 
     @contextmanager
     def turn(self, seconds: float) -> Iterator[None]:
-        """One process at a time, waiting at most ``seconds``; without a folder that can be locked, all at once."""
+        """Let one process in at a time, waiting at most ``seconds``. Without a folder that can be locked, let all in."""
         handle = self._lock(seconds)
         try:
             yield
@@ -75,7 +72,7 @@ class CredentialStore:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return None  # nothing can be kept there either, which is said then
+            return None  # nothing can be kept there either, which is logged then
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,22 +80,22 @@ class CredentialStore:
             except BlockingIOError:
                 if monotonic() >= deadline:
                     break
-                patience.wait(_LOOK)
+                patience.wait(_LOCK_POLL_SECONDS)
             except OSError:
                 break
         os.close(handle)
         return None  # a login that may be refused is better than none
 
     def load(self) -> Credentials | None:
-        """What was saved, unless another user could have written or read it."""
+        """The saved credentials, unless another user could have written or read them."""
         try:
-            # O_NOFOLLOW: a link that somebody else put there is not ours.
+            # O_NOFOLLOW: another user may have put a link there.
             handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
             with os.fdopen(handle, "rb") as file:
                 state = os.fstat(handle)
                 if os.name == "posix" and (state.st_uid != os.geteuid() or stat.S_IMODE(state.st_mode) & 0o077):
                     return None
-                saved = json.loads(file.read(_LIMIT))
+                saved = json.loads(file.read(_MAX_BYTES))
             if saved["key"] != self._key:
                 return None
             return Credentials(str(saved["app_id"]), Secret(str(saved["secret"])))
@@ -109,7 +106,7 @@ class CredentialStore:
             return None
 
     def save(self, credentials: Credentials) -> bool:
-        """Replace the file at once or not at all."""
+        """Replace the file atomically; whether it worked."""
         if credentials.secret is None:
             return False
         content = {"key": self._key, "app_id": credentials.app_id, "secret": credentials.secret.reveal()}
@@ -131,7 +128,7 @@ class CredentialStore:
         return True
 
     def forget(self) -> None:
-        """Remove what a server refused."""
+        """Remove credentials that a server refused."""
         try:
             os.unlink(self.path)
         except FileNotFoundError:
@@ -150,6 +147,6 @@ def _unlock(handle: int) -> None:
     if sys.platform != "win32":
         import fcntl
 
-        # In so many words: a child that was forked meanwhile has the descriptor, too, and would keep the lock.
+        # Fork: a child forked in the meantime shares the descriptor, so closing ours would not release the lock.
         fcntl.flock(handle, fcntl.LOCK_UN)
     os.close(handle)

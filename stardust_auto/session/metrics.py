@@ -1,4 +1,4 @@
-"""Who this process is, and how it is doing: identity at login and the metrics of a Ping (protocol.md §2.2, §2.5)."""
+"""Identity and metrics of this process, for logins and Pings (protocol.md §2.2, §2.5)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def default_client_id() -> str:
 
 
 def other_client_id(client_id: str) -> str:
-    """Another identity of the same process, for when somebody else uses ``client_id``: containers share pid and address."""
+    """Another identity of the same process, since another instance uses ``client_id``: containers share pid and address."""
     base = re.sub(r"-[0-9a-f]{6}$", "", client_id)
     return clean_id(f"{base[:43]}-{secrets.token_hex(3)}")
 
@@ -62,7 +62,7 @@ def compile_time() -> int:
 
 
 class ProcessMetrics:
-    """Samples this process. CPU use and collections are counted from one sample to the next."""
+    """Samples this process. CPU use and garbage collections are counted from one sample to the next."""
 
     def __init__(self, version: str | None) -> None:
         self._version = version
@@ -72,7 +72,7 @@ class ProcessMetrics:
         self._addresses = ",".join(local_ipv4())
 
     def sample(self, now_ms: int) -> AppInfo:
-        """The body of a Ping sent at ``now_ms``. What this system does not tell is left out."""
+        """The body of a Ping sent at ``now_ms`` (Unix ms). What this system cannot tell is left out."""
         process = self._process
         values: dict[str, object] = {}
         with process.oneshot():

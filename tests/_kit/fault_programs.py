@@ -444,7 +444,7 @@ def _program_faults() -> Iterator[Fault]:
         "a collection of garbage every ms": GARBAGE,
         "warnings are errors": "import warnings; warnings.simplefilter('error')",
         "its own logging raises": LOGGING,
-        "no file descriptor is free": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 4096))",
+        "no file descriptor is free": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 4096))",
         "stdout and stderr are lines of a slow pipe": "import time; time.sleep(0.2)",
     }.items():
         more = {"lines": 3} if "descriptor" in name else {}
@@ -482,13 +482,13 @@ for _ in range(4): threading.Thread(target=more, daemon=True).start()
 """
 ODD = """
 def odd():
-    from stardust_auto.agent.agent import get_tracer
+    from stardust_auto.agent import get_tracer
     class Bad:
         def __str__(self): raise ValueError
     time.sleep(0.5)
     while True:
         for value in (Bad(), "x", 10**400, None, float("nan")):
-            with get_tracer().new_span("") as span: span.value = value; span.tag = value
+            with get_tracer().new_span("odd") as span: span.value = value; span.tag = value
         time.sleep(0.01)
 threading.Thread(target=odd, daemon=True).start()
 """

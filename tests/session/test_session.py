@@ -635,3 +635,19 @@ def test_who_logs_in_says_its_name_version_and_node(server: FaultyServer, new_se
     session.call("App/Ping", {})
     login = server.of("app/login")[0].body
     assert (login["AppName"], login["Version"], login["NodeCode"]) == ("The shop", "7.0", "node7")
+
+
+def test_a_user_without_a_home_keeps_issued_credentials_elsewhere(
+    server: FaultyServer, new_session: NewSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(*_: object, **__: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    session = new_session(server.url, cache_dir=None)
+    session.call("App/Ping", {})
+    assert session.state == "online"
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    assert server.secret in next(folder.iterdir()).read_text()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stardust_auto.config.remote.consistency import Pending
 from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
+from stardust_auto.environment.cache_folder import cache_folder
 from stardust_auto.log import get_logger
 from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 
@@ -174,6 +175,4 @@ def _from_snapshot(snapshot: RawSnapshot) -> dict[str, Any]:
 
 
 def _default_folder() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("stardust-auto", appauthor=False)) / "config"
+    return Path(cache_folder()) / "config"
