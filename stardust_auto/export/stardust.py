@@ -314,6 +314,10 @@ class StardustExporter:
             return _Outcome(is_done=False, pause=True)
         if data is None:
             return self._not_stored(batch, period)
+        if not isinstance(data, dict):
+            return self._answer_lost(
+                batch, period, "bad_reply", BadReplyError("the server answered a report without settings")
+            )
         self._accept(batch, data)
         return _Outcome(is_done=True)
 

@@ -1,6 +1,6 @@
 """A real program under the launcher, with a fault of the server, the network, the platform's data, the machine or the program.
 
-    PYTHONPATH=tests python -m _kit.fault_programs [WORDS]       # the fault matrix of docs/reliability.md, or the rows with one of the words
+    PYTHONPATH=tests python -m _kit.fault_programs [WORDS]     # the matrix of docs/reliability.md, or the rows with one of the words
 
 The program makes a query about every 10 ms and notes how long the slowest one took. The fault is there from its start until the program has
 logged it (where it logs one), and some seconds more. Then the server is healthy, the program ends, and every call must have arrived or be

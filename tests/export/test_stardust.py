@@ -298,6 +298,8 @@ def test_over_a_real_server_that_loses_replies(server: FaultyServer, new_session
         (ApiError(401, "token"), {}, 4),
         (ApiError(403, "application disabled"), {}, 4),
         (BadReplyError("HTML"), {"bad_reply": 4}, 0),
+        (7, {"bad_reply": 4}, 0),
+        ([], {"bad_reply": 4}, 0),
         (UnavailableError("refused"), {}, 4),
         (UnavailableError("HTTP 503", retry_after=9), {}, 4),
     ],
