@@ -45,7 +45,7 @@ class Registry:
     # -- life --------------------------------------------------------------------------------------------------------
 
     def install(self, get_tracer: Callable[[], Tracer], settings: AgentSettings) -> None:
-        """Wait for all targets; those already imported are patched at once. A second call exchanges tracer and settings."""
+        """Patch what is imported, and the other targets when they are. A second call exchanges tracer and settings."""
         from wrapt import register_post_import_hook
 
         self._get_tracer, self._settings, self._tracer = get_tracer, settings, None
@@ -61,7 +61,7 @@ class Registry:
         self.patches("registry").wrap(importlib, "reload", self._reload)
 
     def uninstall(self) -> None:
-        """Put everything back; the hooks stay but do nothing."""
+        """Put all originals back. The import hooks stay, and do nothing."""
         self._get_tracer = self._tracer = None
         for patches in self._patches.values():
             patches.switch(None)
@@ -93,12 +93,12 @@ class Registry:
     # -- hooks -------------------------------------------------------------------------------------------------------
 
     def _on_import(self, target: str, module: ModuleType | None) -> None:
-        """The import of ``target`` has ended. Whatever is wrong with us never reaches it."""
+        """Patch ``target``, whose import has ended. An error of the integration never reaches the import."""
         if module is None or self._get_tracer is None:
             return
         try:
             self._states[target] = self._patch(target, module)
-        except Exception as error:  # noqa: BLE001 - the application's import must not fail because of us; doctor shows it
+        except Exception as error:  # noqa: BLE001 - the program's import must not fail because of the agent; doctor shows it
             self._states[target] = ("failed", f"{type(error).__name__}: {error}")
             _log.warning("%s is not traced: %s: %s", target, type(error).__name__, error)
 
@@ -114,7 +114,9 @@ class Registry:
         least = integration.supports.get(top)
         if least is not None and numbers(version := version_of(top)) < least:
             return "unsupported", f"version {version} is older than {'.'.join(map(str, least))}"
-        integration.targets[target](module, self.patches(name))
+        patches = self.patches(name)
+        patches.target = target
+        integration.targets[target](module, patches)
         return "hooked", ""
 
     def _integration(self, name: str, target: str) -> Integration:
@@ -189,11 +191,7 @@ class Registry:
         if state == "hooked" and patches is not None and patches.paused:
             state, reason = "paused", f"its own code failed: {patches.last_fault}"
         top = target.partition(".")[0]
-        mine = (
-            [p for p in patches.patched() if p.where.partition(":")[0].partition(".")[0].lstrip("_") == top]
-            if patches
-            else []
-        )
+        mine = patches.patched(target) if patches is not None else []
         return Status(
             integration=name,
             module=target,

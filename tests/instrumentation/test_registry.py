@@ -399,7 +399,7 @@ def test_states_tell_what_a_doctor_needs(trace):
     states = {state.module: state for state in registry.states()}
     assert set(states) >= set(TARGET_MODULES)
     assert states["requests"].version == requests.__version__
-    assert states["requests"].attributes == ("requests.sessions:Session.send",)
+    assert states["requests"].attributes[0] == "requests.sessions:Session.send"
     assert states["sqlite3"].attributes[0] == "sqlite3:connect"
     assert states["eventlet.wsgi"].state == "waiting"
 

@@ -1,4 +1,4 @@
-"""The only place that replaces attributes of other people's objects, and puts them back."""
+"""The only place that replaces attributes of a library's objects, and puts them back."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ _log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Patch:
-    """One replaced attribute. ``users``: the integrations that need it; it goes when the last one goes."""
+    """One replaced attribute.
+
+    ``users``: the integrations that need it, each with the targets that asked for it. It goes when the last integration goes.
+    """
 
     owner: Any
     attribute: str
     original: Any
     wrapper: Any
-    users: set[str]
+    users: dict[str, set[str]]
 
     @property
     def where(self) -> str:
@@ -68,26 +71,26 @@ class PatchTable:
     def __init__(self) -> None:
         self._patches: dict[tuple[int, str], Patch] = {}
 
-    def apply(self, user: str, owner: Any, attribute: str, make: Callable[[Any], Any]) -> None:
+    def apply(self, user: str, target: str, owner: Any, attribute: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.attribute`` by ``make(original)``; nothing happens where our wrapper already stands."""
         from wrapt import apply_patch
 
         key = (id(owner), attribute)
         known = self._patches.get(key)
         if known is not None and known.owner is owner and known.covered_by != "(put back)":
-            known.users.add(user)
+            known.users.setdefault(user, set()).add(target)
             return
         raw = vars(owner).get(attribute, _ABSENT)
         original = getattr(owner, attribute) if raw is _ABSENT else raw
         wrapper = make(original)
         apply_patch(owner, attribute, wrapper)
-        self._patches[key] = Patch(owner, attribute, raw, wrapper, {user})
+        self._patches[key] = Patch(owner, attribute, raw, wrapper, {user: {target}})
 
     def withdraw(self, user: str) -> list[Patch]:
         """Put back what only ``user`` needed. What somebody wrapped on top of is left as it is and returned."""
         left = []
         for key, patch in list(self._patches.items()):
-            patch.users.discard(user)
+            targets = patch.users.pop(user, set())
             if patch.users:
                 continue
             covered = patch.covered_by
@@ -97,15 +100,15 @@ class PatchTable:
                 else:
                     setattr(patch.owner, patch.attribute, patch.original)
             elif covered != "(put back)":
-                patch.users.add(user)
+                patch.users[user] = targets
                 left.append(patch)
                 continue
             del self._patches[key]
         return left
 
-    def of(self, user: str) -> list[Patch]:
-        """The patches that ``user`` needs."""
-        return [patch for patch in self._patches.values() if user in patch.users]
+    def of(self, user: str, target: str) -> list[Patch]:
+        """The patches that ``user`` made for ``target``."""
+        return [patch for patch in self._patches.values() if target in patch.users.get(user, ())]
 
 
 class Patches:
@@ -114,6 +117,7 @@ class Patches:
     Attributes:
         tracer: ``None`` while the integration is off. A wrapper that could not be taken away (somebody wrapped on top) then calls through.
         settings: the ``STARDUST_*`` variables of the process.
+        target: the module that is being patched, or was patched last.
         propagation: which hosts may receive trace headers.
         faults: exceptions of the integration's own code so far; ``last_fault`` describes the newest.
     """
@@ -130,11 +134,13 @@ class Patches:
         "name",
         "propagation",
         "settings",
+        "target",
         "tracer",
     )
 
     def __init__(self, name: str, table: PatchTable) -> None:
         self.name = name
+        self.target = ""
         self.settings = AgentSettings()
         self.propagation: PropagationRule | None = None
         self._table = table
@@ -154,15 +160,15 @@ class Patches:
 
         ``make`` returns a plain function. A wrapt wrapper is an object: ``type()`` tells it from a function, and it cannot be pickled.
         """
-        self._table.apply(self.name, owner, attribute, make)
+        self._table.apply(self.name, self.target, owner, attribute, make)
 
     def restore(self) -> list[Patch]:
         """Put the original objects back; returns the patches that had to stay because somebody wrapped on top of them."""
         return self._table.withdraw(self.name)
 
-    def patched(self) -> list[Patch]:
-        """Everything this integration has replaced."""
-        return self._table.of(self.name)
+    def patched(self, target: str) -> list[Patch]:
+        """What this integration has replaced for the module ``target``."""
+        return self._table.of(self.name, target)
 
     def module(self, name: str) -> ModuleType | None:
         """A module that is imported already; integrations never import one."""
