@@ -37,6 +37,8 @@ class Suite:
     redis: bool = False
     #: The library sends requests, so trace headers are on the wire: what differs is run once more without them.
     network: bool = False
+    #: Not traced: ``StardustSettings`` takes the place of ``BaseSettings``, its defaults switched back (``settings_as_base.py``).
+    settings: bool = False
 
 
 def cpython(module: str, name: str = "") -> Suite:
@@ -126,6 +128,13 @@ SUITES = {
             ),
             folder="tests",
             verbose=True,
+        ),
+        Suite(
+            "pydantic-settings",
+            "pydantic-settings",
+            ("pytest", "pytest-mock", "tomli", "PyYAML"),
+            command=(*_PYTEST, "-p", "settings_as_base", "--ignore=tests/test_docs.py"),
+            settings=True,
         ),
         Suite("aiosqlite", "aiosqlite", ("pytest",), tests=("aiosqlite/tests/smoke.py", "aiosqlite/tests/perf.py")),
     )

@@ -5,6 +5,7 @@
     python tools/upstream.py requests flask       # these
     python tools/upstream.py cpython-threading    # any other suite of the interpreter's: test_threading
     python tools/upstream.py --sdist responses --needs pytest-asyncio tomli-w --tests responses/tests   # any other library
+    python tools/upstream.py pydantic-settings    # not traced: StardustSettings in the place of BaseSettings
     python tools/upstream.py --list
 
 CPython's suites come with the interpreter that runs this, which needs ``stardust-auto[local]``; the others from their source
@@ -162,12 +163,14 @@ def prepare(suite: Suite, work: Path) -> tuple[Path, Path | None]:
 
 def run(suite: Suite, python: Path, source: Path, work: Path, kind: str, *, timeout: int) -> dict[str, str]:
     """Outcome by test of one run: ``bare``, ``traced``, or ``quiet``, which is traced without trace headers."""
-    traced = kind != "bare"
+    traced = kind != "bare" and not suite.settings
     report = work / f"{suite.name}-{kind}.xml"
     report.unlink(missing_ok=True)
     command = [str(python), *(part.format(xml=report) for part in suite.command), *suite.tests]
     environment = {key: value for key, value in os.environ.items() if not key.upper().startswith(("STARDUST", "STAR"))}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", **suite.environment}
+    if suite.settings:
+        environment |= {"PYTHONPATH": str(ROOT / "tools"), "STARDUST_AS_BASE": "neutral" if kind == "traced" else ""}
     with (
         tempfile.TemporaryDirectory() as scratch,
         Services(python, scratch, traced=traced, redis=suite.redis) as services,

@@ -25,7 +25,7 @@ from stardust_auto.config.typed import problems
 from stardust_auto.config.typed.fields import tree_of, unknown_keys
 from stardust_auto.config.typed.layers import DEFAULTS, Layers
 from stardust_auto.config.typed.source import StardustSource
-from stardust_auto.config.typed.values import canonical_fields, expand, spell
+from stardust_auto.config.typed.values import canonical_fields, expand
 from stardust_auto.errors import InvalidSettingsError, Problem, SourceMissingError
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class MergedSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        spelled: dict[str, Any] = spell(tree_of(self.settings_cls), dict(self._layers.merged))
-        return spelled
+        return self._layers.input()
 
     def __repr__(self) -> str:
         return f"MergedSource({self._layers!r})"
@@ -181,7 +180,7 @@ def read(
             data[name] = _defaults(settings_cls, sources[-1], state)
         else:
             data[name] = canonical_fields(tree, state)
-    layers = Layers.of(settings_cls, data)
+    layers = Layers.of(settings_cls, data, arguments=tuple(arguments))
     if found is not None and found.snapshot is not None:
         layers = replace(
             layers, raw=found.snapshot, keys=found.keys, stardust=found.__name__, ignored=tuple(found.ignored), gaps=tuple(found.gaps)

@@ -188,15 +188,6 @@ class FieldNode:
         return found
 
     @cached_property
-    def spelling(self) -> tuple[Key, ...]:
-        """The input path under which a value is given to pydantic: the first plain name, unless a neighbour fills a path before it."""
-        for path in self.accepts:
-            shared = self.parent is not None and len(self.parent.heads[str(path[0])]) > 1
-            if len(path) == 1 or shared:
-                return path
-        return self.accepts[0]
-
-    @cached_property
     def names(self) -> dict[str, FieldNode]:
         """Children by every lower-cased name they accept."""
         found: dict[str, FieldNode] = {}

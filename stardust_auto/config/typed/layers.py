@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from stardust_auto.config.remote.keys import DELIMITER, RemoteKeys, normalise
 from stardust_auto.config.remote.snapshot import EMPTY
 from stardust_auto.config.typed.fields import remote_key, tree_of
-from stardust_auto.config.typed.values import ABSENT, get, merge, put
+from stardust_auto.config.typed.values import ABSENT, get, merge, put, spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +78,7 @@ class Layers:
         stardust: the name of the center's layer in ``data``; empty if the class leaves it out.
         ignored: paths of ``Local`` fields that the center has a value for.
         gaps: keys of list elements after a missing number.
+        arguments: the names under which the fields were given as arguments: validators that look at the input see them.
     """
 
     settings_cls: type[BaseSettings]
@@ -88,6 +89,7 @@ class Layers:
     stardust: str = ""
     ignored: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings_cls: type[BaseSettings], data: Mapping[str, Mapping[Any, Any]], **facts: Any) -> Layers:
@@ -147,6 +149,19 @@ class Layers:
             merged = put(tree, merged, node.path, value, settings)
             layer = put(tree, layer, node.path, value, None)
         return replace(self, data={**self.data, FACTORY: layer}, merged=merged) if layer else self
+
+    def input(self) -> dict[str, Any]:
+        """``merged`` under the names that pydantic accepts."""
+        tree = tree_of(self.settings_cls)
+        spelled: dict[str, Any] = spell(tree, dict(self.merged))
+        for name in self.arguments:
+            child = tree.children.get(name) or tree.names.get(name.lower())
+            if child is None or (name,) not in child.accepts or len(child.accepts[0]) > 1:
+                continue
+            first = str(child.accepts[0][0])
+            if first in spelled:
+                spelled[name] = spelled.pop(first)
+        return spelled
 
     # -- provenance -------------------------------------------------------------------------------------------------
 

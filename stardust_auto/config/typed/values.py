@@ -55,6 +55,8 @@ def canonical_fields(node: FieldNode, data: Mapping[Any, Any]) -> dict[Any, Any]
             continue
         for child, rank in takers:
             found = get(value, child.accepts[rank][1:])
+            if all(len(other.accepts[place]) > 1 for other, place in takers):
+                result[Extra(str(key))] = value  # other places of the container may matter to a validator
             if found is not ABSENT and rank <= ranks.get(child.name, rank):
                 ranks[child.name] = rank
                 result[child.name] = canonical(child, found)
@@ -77,36 +79,58 @@ def spell(node: FieldNode, value: Any) -> Any:
 
 def _spell_fields(node: FieldNode, data: Mapping[Any, Any]) -> dict[str, Any]:
     result: dict[Any, Any] = {}
-    places: set[Key] = set()
+    containers: dict[str, Any] = {}  # what fields with an ``AliasPath`` were read from
+    inside: list[tuple[FieldNode, Any]] = []
     for key, value in data.items():
         child = node.children.get(key) if not isinstance(key, Extra) else None
         if child is None:
-            result.setdefault(key.name if isinstance(key, Extra) else key, value)
-            continue
-        head, *rest = child.spelling
-        if not rest:
-            result[head] = spell(child, value)
-            continue
-        if head not in places:
-            result[head] = {}
-            places.add(head)
-        inside = result[head]
-        for step in rest[:-1]:
-            inside = inside.setdefault(step, {})
-        inside[rest[-1]] = spell(child, value)
-    for head in places:
-        result[head] = _as_list(result[head])
-    return result
+            name = key.name if isinstance(key, Extra) else key
+            (containers if name in node.heads else result).setdefault(name, value)
+        elif len(child.accepts[0]) == 1:
+            result[child.accepts[0][0]] = spell(child, value)
+        else:
+            inside.append((child, spell(child, value)))
+    # pydantic takes the first path that it finds. Twice: what one field puts into a container may lie before what another one has.
+    for child, value in (*inside, *inside):
+        found = [path for path in child.accepts if get(result, path) is not ABSENT]
+        plain = [path for path in child.accepts if len(path) == 1]
+        known = [path for path in child.accepts if get(containers, path) is not ABSENT]
+        for path in (*found, *known, *plain, *child.accepts):
+            template = {path[0]: containers[str(path[0])]} if path[0] in containers else {}
+            placed = _placed({**template, **result}, path, value)
+            if placed is not ABSENT:
+                result = placed
+                break
+    for name, container in containers.items():
+        if not any(
+            child.name in data for child, _ in node.heads[name]
+        ):  # text that a validator of the class will take apart
+            result.setdefault(name, container)
+    return {key: _as_list(value) for key, value in result.items()} if inside else result
+
+
+def _placed(container: Any, path: Sequence[Key], value: Any) -> Any:
+    """A copy of ``container`` with ``value`` at ``path``; :data:`ABSENT` if it has no such place."""
+    if not path:
+        return value
+    step, *rest = path
+    if isinstance(container, Mapping):
+        placed = _placed(container.get(step, {}), rest, value)
+        return ABSENT if placed is ABSENT else {**container, step: placed}
+    if isinstance(container, list) and isinstance(step, int) and -len(container) <= step < len(container):
+        placed = _placed(container[step], rest, value)
+        result = list(container)
+        result[step] = placed
+        return ABSENT if placed is ABSENT else result
+    return ABSENT
 
 
 def _as_list(places: Any) -> Any:
-    """A list where the keys count from 0. A dict with whole numbers stays where places are missing: pydantic looks them up alike."""
-    if not isinstance(places, dict):
+    """A list where whole numbers count from 0. A dict stays where places are missing: pydantic looks them up alike."""
+    if type(places) is not dict or not places or not all(type(key) is int for key in places):
         return places
     inside = {key: _as_list(value) for key, value in places.items()}
-    if inside and all(isinstance(key, int) for key in inside) and sorted(inside) == list(range(len(inside))):
-        return [inside[index] for index in range(len(inside))]
-    return inside
+    return [inside[index] for index in range(len(inside))] if sorted(inside) == list(range(len(inside))) else inside
 
 
 # -- walking -----------------------------------------------------------------------------------------------------------
@@ -120,8 +144,8 @@ def get(value: Any, path: Sequence[Key]) -> Any:
             if found is ABSENT:  # a number, in the one type or the other
                 found = next((entry for name, entry in value.items() if str(name) == str(key)), ABSENT)
             value = found
-        elif isinstance(value, (list, tuple)) and str(key).isdecimal():
-            value = value[int(key)] if int(key) < len(value) else ABSENT
+        elif isinstance(value, (list, tuple)) and str(key).removeprefix("-").isdecimal():
+            value = value[int(key)] if -len(value) <= int(key) < len(value) else ABSENT
         elif isinstance(key, str) and _has_field(value, key):
             value = getattr(value, key, ABSENT)
         else:
@@ -172,17 +196,6 @@ def put(node: FieldNode, data: Mapping[Any, Any], path: Sequence[str], value: An
     return result
 
 
-def without(data: Mapping[Any, Any], path: Sequence[str]) -> dict[Any, Any]:
-    """A copy of the canonical input ``data`` that has nothing at ``path``."""
-    name, *rest = path
-    result = dict(data)
-    if not rest:
-        result.pop(name, None)
-    elif isinstance(result.get(name), dict):
-        result[name] = without(result[name], rest)
-    return result
-
-
 def merge(node: FieldNode | None, weaker: Mapping[Any, Any], stronger: Mapping[Any, Any]) -> dict[Any, Any]:
     """``weaker`` with ``stronger`` on top, dicts merged key by key, unless the field is marked ``Replace``."""
     merged = dict(weaker)
@@ -193,6 +206,8 @@ def merge(node: FieldNode | None, weaker: Mapping[Any, Any], stronger: Mapping[A
             key = free[key]  # noqa: PLW2901 - the same entry under the name that it has
         child = (node.children.get(key) or node.item) if node is not None else None
         mine = merged.get(key)
+        if isinstance(value, dict) and model_fields(type(mine)) is not None:
+            mine = expand(mine)  # an instance as an argument: the stronger source sets some of its fields
         if isinstance(mine, dict) and isinstance(value, dict) and not (child is not None and child.replaces):
             value = merge(child, mine, value)  # noqa: PLW2901 - as above
         merged[key] = value
