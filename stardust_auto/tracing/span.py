@@ -164,7 +164,7 @@ class Span:
     #: Whether the span is a request that the program answers.
     is_request = False
 
-    # Filled in by Tracer.begin. The tracer is None once the span has ended, and only then _ended is set.
+    # Filled in by Tracer.begin, but for _ended, _seen_error and _token. The tracer is None once the span has ended, and then _ended is set.
     _tracer: Recorder | None
     _ended: int
     _generation: int
@@ -325,6 +325,18 @@ class Span:
         return f"Span({self.name!r}, trace_id={self.trace_id}, span_id={self.span_id})"
 
 
+class LiveSpan(Span):
+    """The class of the spans that a tracer begins, and the base of those that know more.
+
+    Budget: it has no constructor, as :meth:`Tracer.begin` fills the span in. Calling that of ``Span`` would cost 0.1 us of 1.2
+    (CPython 3.11, 2026-11).
+    """
+
+    __slots__ = ()
+    if not TYPE_CHECKING:
+        __init__ = object.__init__
+
+
 def _error_message(error: BaseException | str) -> str:
     try:
         return str(error) or type(error).__name__
@@ -430,6 +442,6 @@ def is_first_report(error: BaseException, parent: object) -> bool:
     above = context.current_span.get()
     for span in (parent, above) if parent is not above else (parent,):
         if isinstance(span, Span):
-            new = new and span._seen_error != seen
+            new = new and getattr(span, "_seen_error", 0) != seen
             span._seen_error = seen
     return new

@@ -21,6 +21,7 @@ from stardust_auto.tracing.run_totals import RunTotals
 from stardust_auto.tracing.sampling import make_sample, message_of
 from stardust_auto.tracing.span import (
     MAX_IN_TRACE,
+    LiveSpan,
     LocalTrace,
     Span,
     SpanContext,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from stardust_auto.tracing.span import Finished
 
     F = TypeVar("F", bound=Callable[..., Any])
-    S = TypeVar("S", bound=Span)
+    S = TypeVar("S", bound=LiveSpan)
 
 #: Calls that wait in the queue at most.
 _PENDING_LIMIT = 50_000
@@ -53,8 +54,6 @@ _MAX_EXTRA_SAMPLES = 1000
 #: Samples of slow or flagged calls of one name, as a multiple of the limit for its first calls.
 _MORE = 10
 _CURRENT: Any = object()
-#: Makes a span without its constructor, which is for spans made by hand.
-_new: Any = object.__new__
 
 
 class Tracer:
@@ -147,7 +146,7 @@ class Tracer:
     @overload
     def begin(self, name: str, parent: Span | SpanContext | Suppressed | None, kind: type[S]) -> S: ...
 
-    def begin(self, name: str, parent: Any = _CURRENT, kind: type[Any] = Span) -> Any:
+    def begin(self, name: str, parent: Any = _CURRENT, kind: type[Any] = LiveSpan) -> Any:
         """A new span under ``parent`` (default: the current one). The context stays as it is.
 
         Args:
@@ -157,7 +156,7 @@ class Tracer:
             parent = current_span.get()
         bits = self.ids.bits
         # Budget: filled in here and not by an __init__, which would cost every request 0.3 us more (CPython 3.11, 2026-11).
-        span = _new(kind)
+        span = kind()
         span._span_id = bits(64) or 1
         if parent is None or parent is SUPPRESSED or (parent._tracer is None and has_expired(parent, self.now())):
             flag = 0
@@ -171,7 +170,8 @@ class Tracer:
             span._trace = parent._trace or trace_of(parent)
         if not flag and type(name) is str:
             builder = self._builders.get(name)
-            flag = 1 if (builder.total if builder is not None else 0) < self.max_samples else 0
+            if (0 if builder is None else builder.total) < self.max_samples:
+                flag = 1
         span._tracer = self
         span._generation = self.generation
         span.name = name
@@ -179,8 +179,6 @@ class Tracer:
         span.tag = ""
         span.value = 0
         span._error = None
-        span._seen_error = 0
-        span._token = None
         span._start = self.now()
         return span
 

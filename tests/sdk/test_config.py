@@ -16,7 +16,7 @@ from stardust_auto.config.remote import verdicts
 from stardust_auto.config.remote.clients import CLIENTS
 from stardust_auto.server import EmbeddedServer
 from stardust_auto.tracing.propagation import extract
-from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.span import LiveSpan
 from stardust_auto.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_the_version_in_use_is_the_one_that_was_accepted(publish: Publish) -> No
 
 
 def test_sampled_requests_name_the_version_and_other_spans_do_not() -> None:
-    class Request(Span):
+    class Request(LiveSpan):
         __slots__ = ()
         is_request = True
 

@@ -14,7 +14,7 @@ from stardust_auto.process.context import SUPPRESSED
 from stardust_auto.process.context import current_span as context_variable
 from stardust_auto.tracing.builder import SpanBuilder, TracePolicy
 from stardust_auto.tracing.ids import IdGenerator
-from stardust_auto.tracing.span import LINGER_NS, Span, SpanContext, current_span, handoff_context
+from stardust_auto.tracing.span import LINGER_NS, LiveSpan, Span, SpanContext, current_span, handoff_context
 from stardust_auto.tracing.tracer import Tracer
 
 LATER_MS = LINGER_NS / 1e6 + 1000
@@ -153,7 +153,7 @@ def test_every_parent_of_a_sample_is_a_sample_or_the_caller(tracer):
 def test_finish_is_the_end_of_a_subclass_too(tracer):
     ends = []
 
-    class Special(Span):
+    class Special(LiveSpan):
         __slots__ = ()
 
         def end(self, error: BaseException | str | None = None) -> None:
@@ -231,7 +231,7 @@ def test_the_current_span_takes_a_tag_a_value_and_an_error(tracer):
 
 
 def test_a_tag_of_the_program_stands_below_what_an_automatic_span_says(tracer):
-    class Automatic(Span):
+    class Automatic(LiveSpan):
         __slots__ = ()
 
         def describe(self) -> str:

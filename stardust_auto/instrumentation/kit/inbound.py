@@ -27,7 +27,7 @@ from stardust_auto.process.context import SUPPRESSED
 from stardust_auto.tracing.naming import NameCache, PathNames, UnsettledName, operation_name
 from stardust_auto.tracing.propagation import extract
 from stardust_auto.tracing.redaction import redact_query
-from stardust_auto.tracing.span import Span, SpanContext
+from stardust_auto.tracing.span import LiveSpan, SpanContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,7 @@ ROUTE_NAMES = RouteNames()
 VERDICTS = Verdicts()
 
 
-class RequestSpan(Span):
+class RequestSpan(LiveSpan):
     """A request that the program answers. An interface adds what it knows, and ``describe``.
 
     Attributes:

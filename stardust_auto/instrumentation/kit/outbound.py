@@ -19,7 +19,7 @@ from stardust_auto.instrumentation.kit.calls import OPEN
 from stardust_auto.process.end import Phase, process_end
 from stardust_auto.tracing.naming import HttpNames
 from stardust_auto.tracing.redaction import redact_url
-from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.span import LiveSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +59,7 @@ class HttpCall(NamedTuple):
         return text
 
 
-class HttpSpan(Span):
+class HttpSpan(LiveSpan):
     """A request that the program sends. Make it with :func:`open_request`.
 
     Attributes:
