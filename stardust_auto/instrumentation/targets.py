@@ -37,7 +37,9 @@ TARGETS = {
 #: These come in with the first of the others: nearly every program imports the first two, and alone they have nothing to trace;
 #: mod_wsgi gives its module what matters after the import. httpcore is what httpx sends with;
 #: rq and Celery only end processes.
-COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore", "rq.worker", "celery.signals"))
+COMPANIONS = frozenset(
+    ("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore", "rq.worker", "celery.signals")
+)
 
 #: Names that activation waits for.
 TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)

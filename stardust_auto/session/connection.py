@@ -87,8 +87,8 @@ class Connection:
         self.servers = servers
         self.account = account
         self._events = events
-        #: Functions that complete the body of each Ping.
-        self.ping_parts: list[Callable[[AppInfo], AppInfo]] = []
+        #: Functions that complete the body of each Ping, given what the server lists in ``features``.
+        self.ping_parts: list[Callable[[AppInfo, frozenset[str]], AppInfo]] = []
         self._clock = clock
         self._client: HttpClient | None = None
         self.reset()
@@ -296,7 +296,7 @@ class Connection:
             self._metrics = ProcessMetrics(self.account.version)
         info = self._metrics.sample(self.now_ms())
         for part in tuple(self.ping_parts):
-            info = part(info)
+            info = part(info, self.features)
         request = json_request("App/Ping", info.to_wire())
         sent = self._clock.wall()
         reply = PingReply.from_wire(self._send(request, deadline))

@@ -9,18 +9,18 @@ import logging
 import math
 import re
 import threading
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from stardust_auto.config.remote.cache import Copy, DiskCache
 from stardust_auto.config.remote.consistency import Pending, decide
+from stardust_auto.config.remote.feedback import Feedback
 from stardust_auto.config.remote.first_read import FirstRead
 from stardust_auto.config.remote.keys import normalise
 from stardust_auto.config.remote.pull import UsedKeys, pull
 from stardust_auto.config.remote.schedule import Schedule
 from stardust_auto.config.remote.snapshot import WORKER_ID, RawSnapshot, make_snapshot
-from stardust_auto.config.remote.verdicts import Summary, Verdict, Verdicts, changed_keys
+from stardust_auto.config.remote.verdicts import Verdict, Verdicts, changed_keys
 from stardust_auto.environment.variable import parse_bool, parse_servers
 from stardust_auto.errors import ApiError, StardustError, UnavailableError
 from stardust_auto.log import get_logger, tell
@@ -30,8 +30,6 @@ from stardust_auto.process.clock import SYSTEM_CLOCK, Clock
 from stardust_auto.process.dispatch import Dispatcher
 from stardust_auto.process.end import EXIT_BUDGET_SECONDS, Phase
 from stardust_auto.process.loops import in_thread
-from stardust_auto.wire.features import CONFIG_VERDICTS
-from stardust_auto.wire.messages import AppInfo, ConfigVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -148,8 +146,7 @@ class ConfigClient:
         #: A fork interrupted it: the child starts with its first read.
         self._resumes = False
         self._running = self._announced = self._secret_refused = self._threadless = False
-        #: What the center has been told of the configuration.
-        self._told: Summary | None = None
+        self._feedback = Feedback()
         self._judging = False
         self._due = -math.inf
         self._retry_delay = 0.0
@@ -180,7 +177,7 @@ class ConfigClient:
         self._new_locks()
         self._resumes = self._resumes or self._running
         self._running = self._judging = False
-        self._told = None
+        self._feedback.reset_after_fork()
         if self._used_keys is not None:
             self._used_keys.reset_after_fork()
 
@@ -202,7 +199,7 @@ class ConfigClient:
             self._load_copy()
             session.commands.listen(_PUBLISH, self._on_publish)
             session.add_task(self)
-            session.connection.ping_parts.append(self._add_verdict)
+            self._feedback.attach(session)
         session.start()
         session.wake(self)
         end.register(Phase.LOG_OUT, self.stop)  # a program that uses nothing but its settings logs out, too
@@ -229,9 +226,7 @@ class ConfigClient:
                 return
             session.remove_task(self)
             session.commands.unlisten(_PUBLISH, self._on_publish)
-            if self._add_verdict in session.connection.ping_parts:
-                session.connection.ping_parts.remove(self._add_verdict)
-            self._told = None
+            self._feedback.detach(session)
             self.verdicts.forget(self)
             self._store_copy()
             if self._owns_session:
@@ -447,6 +442,12 @@ class ConfigClient:
         if self.verdicts.report(owner, verdict) and not self._judging:
             self._tell_center()
 
+    def _tell_center(self) -> None:
+        # An answer that may be torn is nothing to tell of.
+        summary, session = self.verdicts.summary(), self._session
+        if summary is not None and session is not None and self._pending is None:
+            self._feedback.tell(session, summary)
+
     def forget(self, owner: object) -> None:
         """Drop what ``owner`` reported."""
         self.verdicts.forget(owner)
@@ -566,38 +567,6 @@ class ConfigClient:
             expecting, self._expecting = self._expecting or (), None
         for callback in self._callbacks if changed else expecting:
             self._dispatcher.submit(callback, dict(held.values))
-
-    # -- feedback ---------------------------------------------------------------------------------------------------
-
-    def _tell_center(self) -> None:
-        """Tell the center what became of the configuration, once the answer is known to be whole."""
-        summary, session = self.verdicts.summary(), self._session
-        if summary is None or session is None or self._pending is not None or summary == self._told:
-            return
-        before, self._told = self._told or Summary(), summary
-        if CONFIG_VERDICTS in session.connection.features:
-            session.heartbeat.check()
-            return
-        # A StarServer shows events in the application's history (protocol.md §12.8).
-        kept = f"v{summary.version} stays" if summary.version else "there is nothing valid before it"
-        if summary.refused and (summary.refused, summary.reason) != (before.refused, before.reason):
-            text = f"{summary.label} v{summary.refused} refused, {kept}: {summary.reason}"
-            session.commands.post_event("error", "config-refused", text)
-        elif summary.version and (summary.version, summary.restart) != (before.version, before.restart):
-            waiting = f", after a restart: {', '.join(summary.restart)}" if summary.restart else ""
-            session.commands.post_event("info", "config-applied", f"{summary.label} v{summary.version} in use{waiting}")
-
-    def _add_verdict(self, info: AppInfo) -> AppInfo:
-        """Complete the body of a Ping. Several clients of one session are one instance for the server."""
-        session, summary = self._session, self._told
-        if session is None or summary is None or CONFIG_VERDICTS not in session.connection.features:
-            return info
-        if info.config is not None:
-            other = info.config
-            restart = tuple((other.restart or "").split(",")) if other.restart else ()
-            summary = Summary(other.version, other.refused, other.reason or "", restart).merged(summary)
-        config = ConfigVerdict(summary.version, summary.refused, summary.reason, ",".join(summary.restart))
-        return replace(info, config=config)
 
     # -- the copy on disk -------------------------------------------------------------------------------------------
 

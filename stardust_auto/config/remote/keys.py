@@ -1,7 +1,7 @@
-"""Remote keys as pydantic-settings wants them: ``Db:Host``, ``db.host`` and ``DB__HOST`` all reach the field ``db.host``.
+"""The keys of the center's map in one spelling: ``Db:Host``, ``db.host`` and ``DB__HOST`` all reach the field ``db.host``.
 
-``:`` is the separator of the platform (protocol.md §6.4), dots are common in Python programs, ``__`` is the environment's. Case never
-matters: the server's own map ignores it too.
+``:`` is the separator of the platform (protocol.md §6.4), dots are common in Python programs, ``__`` is the environment's.
+Case never matters: the server's own map ignores it too.
 """
 
 from __future__ import annotations

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class MemoryClient:
-    """``live(Settings, client=MemoryClient({"db:host": "h"}))``; :meth:`publish` then is what a publish in the center is."""
+    """A center that the test publishes in: ``live(Settings, client=MemoryClient({"db:host": "h"}))``.
+
+    Args:
+        values: the published map; None for a center that does not answer.
+        version: its version.
+        scope: its scope.
+        app_id: the application, for messages.
+    """
 
     def __init__(
         self, values: Mapping[str, object] | None = None, *, version: int = 1, scope: str = "", app_id: str = "memory"
@@ -31,17 +38,17 @@ class MemoryClient:
         self._running = False
         self._answers = values is not None
         self._cached: RawSnapshot | None = None
-        self._snapshot = make_snapshot(
-            values or {}, version=version if self._answers else 0, scope=scope, origin="memory" if self._answers else "none",
-            time=wall_time() if self._answers else 0.0, app_id=app_id,
-        )  # fmt: skip
+        published = {"version": version, "origin": "memory", "time": wall_time()} if self._answers else {}
+        self._snapshot = make_snapshot(values or {}, scope=scope, app_id=app_id, **published)
 
     @property
     def snapshot(self) -> RawSnapshot:
+        """The newest published map."""
         return self._snapshot
 
     @property
     def state(self) -> ProviderState:
+        """How current it is."""
         if not self._running:
             return "OFF"
         if self.last_error:
@@ -49,33 +56,40 @@ class MemoryClient:
         return "VALID" if self._answers else "INITIALIZING"
 
     def start(self) -> None:
+        """Count as started."""
         self._running = True
 
     def stop(self) -> None:
+        """Count as stopped."""
         self._running = False
 
     def poll(self) -> bool:
+        """False: nothing is ever fetched."""
         return False
 
     def wait_loaded(self, timeout: float) -> bool:  # noqa: ARG002 - the signature of a SnapshotProvider
         return self._answers
 
     def last_good(self) -> RawSnapshot | None:
+        """The copy that ``use_disk_copy`` pretends."""
         return self._cached
 
     def subscribe(self, listener: Listener) -> None:
+        """Call ``listener`` with each new map."""
         with self._lock:
             self._listeners = [*self._listeners, listener]
 
     def unsubscribe(self, listener: Listener) -> None:
+        """Call ``listener`` no more."""
         with self._lock:
             self._listeners = [entry for entry in self._listeners if entry != listener]
 
     def declare(self, used: Iterable[str]) -> None:
+        """Keep the keys that the program reads in ``declared``."""
         self.declared.update(used)
 
     def publish(self, values: Mapping[str, object], *, version: int | None = None, scope: str | None = None) -> bool:
-        """Publish a whole new map. Returns whether every settings class took it; callbacks run on their own thread."""
+        """Publish a whole new map. Return whether every settings class accepts it. Callbacks run on their own thread."""
         before = self._snapshot
         self._answers = True
         self.last_error = ""
@@ -92,17 +106,19 @@ class MemoryClient:
         return self.verdicts.accept(self._snapshot)
 
     def report(self, owner: object, verdict: Verdict) -> None:
+        """Note what ``owner`` made of a map."""
         self.verdicts.report(owner, verdict)
 
     def forget(self, owner: object) -> None:
+        """Drop what ``owner`` reported."""
         self.verdicts.forget(owner)
 
     def fail(self, error: str = "the server does not answer") -> None:
-        """From now on the center does not answer."""
+        """Stop answering, with ``error`` as the last error."""
         self.last_error = error
 
     def use_disk_copy(self, values: Mapping[str, object], *, version: int = 1) -> None:
-        """Pretend that a copy on disk exists; before the first publish it is also what the handle finds."""
+        """Pretend that a copy on disk exists. Before the first publish it is the snapshot."""
         self._cached = make_snapshot(values, version=version, origin="disk", time=wall_time(), app_id=self.app_id)
         if not self._answers:
             self._snapshot = self._cached
