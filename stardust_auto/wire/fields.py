@@ -182,9 +182,15 @@ def _maybe(name: str, read: Callable[[Any], T], write: Callable[[Any], Any], bin
     return member(name, None, read_known, lambda v: None if v is None else write(v), bind=bind)
 
 
-def maybe_bool(name: str, *, extra: bool = False) -> bool | None:
+def maybe_bool(name: str) -> bool | None:
     """A boolean member."""
-    flag: bool | None = member(name, None, read_bool, lambda v: v, extra=extra)
+    flag: bool | None = member(name, None, read_bool, lambda v: v)
+    return flag
+
+
+def promise(name: str) -> bool | None:
+    """An extra member that only ``true`` sets: a value of another form is not a promise."""
+    flag: bool | None = member(name, None, lambda v: True if v is True else None, lambda v: v, extra=True)
     return flag
 
 

@@ -1,6 +1,7 @@
 """Every message of the platform, one table each (protocol.md §2, §3, §6, §7).
 
 The agent writes the requests and reads the replies; the embedded server does the reverse with the same tables.
+Over 400 lines, since a message is nothing but its table and all of them are read together.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ class ConfigReply(Message):
     update_time: str | None = fields.text("UpdateTime", 50)
     configs: Mapping[str, str | None] | None = fields.member("Configs", None, _read_map, _write_map)
     #: Whether version and values of the answer surely belong together; a StarServer cannot say so (§12.7).
-    coherent: bool | None = fields.maybe_bool("Coherent", extra=True)
+    coherent: bool | None = fields.promise("Coherent")
 
     def __repr__(self) -> str:
         size = None if self.configs is None else len(self.configs)

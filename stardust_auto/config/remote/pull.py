@@ -10,6 +10,7 @@ from stardust_auto.config.remote.keys import DELIMITER, normalise
 from stardust_auto.config.remote.snapshot import RawSnapshot, make_snapshot
 from stardust_auto.errors import BadReplyError
 from stardust_auto.wire.messages import ConfigReply, ConfigRequest
+from stardust_auto.wire.reading import members
 
 if TYPE_CHECKING:
     from stardust_auto.session.session import Session
@@ -73,7 +74,7 @@ def pull(
         StardustError: there is no usable answer. An unresolvable reference makes the server fail the whole request (§12.3).
     """
 
-    def ask(version: int) -> tuple[ConfigReply, bool]:
+    def ask(version: int) -> ConfigReply:
         names, missed = used.report(held) if used is not None else (None, None)
         request = ConfigRequest(
             app_id=session.account.app_id,
@@ -84,23 +85,22 @@ def pull(
             missed_keys=missed,
         )
         data = session.call("/Config/GetAll", request.to_wire(), timeout=timeout)
-        lowered = {str(name).lower(): value for name, value in data.items()} if isinstance(data, dict) else {}
-        if "version" not in lowered:
+        if "version" not in members(data):
             raise BadReplyError("the answer to /Config/GetAll has no data")
-        return ConfigReply.from_wire(data), lowered.get("coherent") is True
+        return ConfigReply.from_wire(data)
 
     known = 0 if full or held.origin == "none" else held.version
-    reply, coherent = ask(known)
+    reply = ask(known)
     moved = reply.version < known or (reply.scope is not None and reply.scope != held.scope)
     if reply.configs is None and known > 0 and moved:
         # "Unchanged", but the version is lower (a restored server) or the scope is another one: what we hold is not what it means.
-        reply, coherent = ask(0)
+        reply = ask(0)
     if reply.configs is None and held.origin == "none":
         raise BadReplyError("the server says that the configuration is unchanged, though none was ever sent")
     plans: dict[str, Any] = {
         "next_version": reply.next_version,
         "next_publish": reply.next_publish or "",
-        "coherent": coherent,
+        "coherent": reply.coherent is True,
         "source_ip": reply.source_ip or held.source_ip,
     }
     if reply.configs is None:
