@@ -21,6 +21,7 @@ from stardust_auto.process import fork
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.tracing.builder import TracePolicy
+from stardust_auto.wire.features import MICROSECONDS
 from stardust_auto.wire.messages import TraceReply, TraceReport, write_builder, write_sample
 from stardust_auto.wire.text import TAG_LIMIT
 
@@ -165,13 +166,16 @@ class StardustExporter:
 
     def _keep(self, builders: Sequence[SpanBuilder]) -> None:
         self._waiting.forget_samples()
-        offset = self._session.connection.clock_offset_ms
+        connection = self._session.connection
+        offset = connection.clock_offset_ms
+        # Before the first login nobody knows what the server can do; a StarServer ignores the members.
+        precise = connection.token is None or MICROSECONDS in connection.features
         shift = offset if abs(offset) >= _CLOCK_TOLERANCE_MS else 0
         period = Period()
         for builder in builders:
             try:
                 total = Total(*(write_builder(builder, shift)[member] for member in MEMBERS))
-                samples = self._written_samples(builder, shift)
+                samples = self._written_samples(builder, shift, precise)
             except Exception as error:  # noqa: BLE001 - one odd value of the program must not cost the whole period
                 self._drop("faulty", _total_of(builder), f"{type(error).__name__} in a value of the program")
                 continue
@@ -185,7 +189,7 @@ class StardustExporter:
         if period.totals:
             self._give_up(self._waiting.add(period), "queue_full")
 
-    def _written_samples(self, builder: SpanBuilder, shift: int) -> str:
+    def _written_samples(self, builder: SpanBuilder, shift: int, precise: bool) -> str:
         """Both lists as JSON members; errors first when there is not room for all."""
         left = MAX_SAMPLES_JSON
         lists: dict[str, str] = {}
@@ -194,7 +198,7 @@ class StardustExporter:
         for name, samples in kinds:
             written: list[str] = []
             for sample in samples:
-                text = self._written_sample(sample, shift)
+                text = self._written_sample(sample, shift, precise)
                 if text is None or len(text) > left:
                     self._trimmed += 1
                     continue
@@ -205,9 +209,9 @@ class StardustExporter:
         return "".join(f',"{name}":[{lists[name]}]' for name in ("Samples", "ErrorSamples") if name in lists)
 
     @staticmethod
-    def _written_sample(sample: Sample, shift: int) -> str | None:
+    def _written_sample(sample: Sample, shift: int, precise: bool) -> str | None:
         try:
-            return _dumps(write_sample(sample, shift))
+            return _dumps(write_sample(sample, shift, precise=precise))
         except Exception:  # noqa: BLE001 - a sample of an odd value is left out; its call counts
             return None
 

@@ -79,7 +79,11 @@ def plausible(builder: Builder, now: int) -> Builder:
         cost = sample.end_time - sample.start_time
         if begin != sample.start_time:  # its clock is wrong, so its length is limited to what the builder counted
             cost = min(cost, builder.max_cost)
-        return replace(sample, start_time=begin, end_time=begin + (cost if 0 <= cost <= _LONGEST_SPAN_MS else 0))
+        end = begin + (cost if 0 <= cost <= _LONGEST_SPAN_MS else 0)
+        # Microseconds are believed where they say the same as the milliseconds.
+        same = abs(sample.start_us // 1000 - begin) <= 2 and abs(sample.end_us // 1000 - end) <= 2
+        start_us, end_us = (sample.start_us, max(sample.end_us, sample.start_us)) if same else (0, 0)
+        return replace(sample, start_time=begin, end_time=end, start_us=start_us, end_us=end_us)
 
     return replace(
         builder,

@@ -97,6 +97,11 @@ class Account:
             self._store.forget()
         self._issued = credentials
 
+    def kept(self, credentials: Credentials) -> None:
+        """The server has taken our own ``credentials`` in the place of those that it issued."""
+        self._store.forget()
+        self._issued = credentials
+
     def login_request(self, credentials: Credentials, now_ms: int) -> LoginRequest:
         """A login at ``now_ms`` of the *server's* clock, which the salt of the proof is made of."""
         from stardust_auto.session.metrics import compile_time, local_ipv4

@@ -11,12 +11,13 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stardust_auto.errors import ApiError, BadReplyError, StardustError, UnavailableError
+from stardust_auto.errors import ApiError, BadReplyError, ServerError, StardustError, UnavailableError
 from stardust_auto.log import STATE, get_logger
 from stardust_auto.privacy import Secret
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import SYSTEM_CLOCK
 from stardust_auto.transport.http import HttpClient, Request, json_request, own_user_agent
+from stardust_auto.wire.features import OWN_SECRET
 from stardust_auto.wire.messages import LoginReply, PingReply
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _DEFAULT_PERIOD_SECONDS: Final = 60
 _MAX_PERIOD_SECONDS: Final = 3600
 #: 2020 to 2100: what is outside is no time in Unix milliseconds.
 _PLAUSIBLE_MS: Final = (1_577_836_800_000, 4_102_444_800_000)
-_OWN_CALLS: Final = ("App/Login", "App/Ping")
+_OWN_CALLS: Final = ("App/Login", "App/Ping", "App/Secret")
 #: A clock further off than this is corrected from the HTTP Date header before a login is given up.
 _CLOCK_TOLERANCE_MS: Final = 60_000
 
@@ -273,6 +274,19 @@ class Connection:
             raise BadReplyError("the server issued a token that no header can carry")
         self._token = Secret(reply.token)
         self._token_works = False
+        if reply.secret and OWN_SECRET in self.features:
+            self._keep_own_secret(credentials, deadline)
+
+    def _keep_own_secret(self, credentials: Credentials, deadline: float) -> None:
+        """Give the server the configured secret instead of the one that it issued: the other instances have the configured one only."""
+        if credentials.secret is None:
+            return
+        try:
+            self._send(json_request("App/Secret", {"Secret": credentials.secret.reveal()}), deadline)
+        except ServerError as error:
+            logger.debug("the issued secret is used: %s", error)
+        else:
+            self.account.kept(credentials)
 
     def _correct_clock(self) -> bool:
         """A salt of a wrong clock is refused: take the server's clock from its Date header. False when it was right."""

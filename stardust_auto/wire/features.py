@@ -9,3 +9,7 @@ from typing import Final
 
 #: A Ping may carry what became of the configuration in its member ``Config`` (``messages.ConfigVerdict``).
 CONFIG_VERDICTS: Final = "config-verdicts"
+#: A sample may carry ``StartUs`` and ``EndUs``: microseconds, where the protocol has milliseconds.
+MICROSECONDS: Final = "microseconds"
+#: A client that was issued a secret, and has one of its own, may send its own one to ``/App/Secret`` with the token of its login.
+OWN_SECRET: Final = "own-secret"  # noqa: S105 - the name of a feature

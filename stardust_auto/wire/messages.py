@@ -191,7 +191,10 @@ class Event(Message):
 
 @dataclass(frozen=True, slots=True)
 class Sample(Message):
-    """One span: no name, no cost (§3.1). Times are Unix milliseconds."""
+    """One span: no name, no cost (§3.1). Times are Unix milliseconds.
+
+    ``start_us`` and ``end_us`` are the same in microseconds, for a server that lists ``features.MICROSECONDS``; 0 if not sent.
+    """
 
     id: str = fields.label_id("Id")
     parent_id: str = fields.label_id("ParentId")
@@ -202,6 +205,8 @@ class Sample(Message):
     tag: str = fields.label("Tag", TAG_LIMIT)
     flag: int = fields.integer("TraceFlag", lambda v: text.integer(v, 0, 255), text.INT32_MAX)
     error: str = fields.label("Error", TAG_LIMIT)
+    start_us: int = fields.int64("StartUs")
+    end_us: int = fields.int64("EndUs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,16 +273,22 @@ def write_builder(builder: object, shift: int = 0) -> dict[str, Any]:
     return written
 
 
-def write_sample(sample: object, shift: int = 0) -> dict[str, Any]:
+def write_sample(sample: object, shift: int = 0, *, precise: bool = False) -> dict[str, Any]:
     """A sample as a JSON object; ``sample`` has the attributes of :class:`Sample`.
+
+    With ``precise`` its ``start_ns`` and ``duration_ns`` are sent in microseconds, too.
 
     A span is never its own parent, since such a trace has no root (§3.4). The server stores the duration as an Int32.
     """
-    written = fields.write(Sample, sample)
+    written = fields.write(Sample, sample, without=("start_us", "end_us"))
     start = written["StartTime"] = text.millis(written["StartTime"] + shift)
     written["EndTime"] = min(max(start, text.millis(written["EndTime"] + shift)), start + text.INT32_MAX)
     if written.get("ParentId") == written.get("Id"):
         written.pop("ParentId", None)
+    started = getattr(sample, "start_ns", 0)
+    if precise and started:
+        written["StartUs"] = started // 1000 + shift * 1000
+        written["EndUs"] = written["StartUs"] + getattr(sample, "duration_ns", 0) // 1000
     return written
 
 

@@ -80,6 +80,7 @@ def test_a_version_counts_as_used_only_when_the_program_uses_it(console: Console
         "used_version": version,
         "reason": "",
         "waits_for_restart": [],
+        "speaks": True,
     }
     refused = console.publish(pool="7000")
     assert heard(console, lambda instance: instance["state"] == "refused") < 2

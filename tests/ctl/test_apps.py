@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from stardust_auto import StardustClient
 from stardust_auto.ctl.trace_commands import waterfall
 
 if TYPE_CHECKING:
@@ -49,17 +50,34 @@ def test_two_containers_with_one_secret_are_both_let_in(server: EmbeddedServer) 
     assert login(server, "shop", "other-123") == 403
 
 
-def test_a_client_that_logged_in_salted_may_bring_its_secret_with_its_token(server: EmbeddedServer) -> None:
-    body = {"AppId": "shop", "ClientId": "a@1", "Secret": "$md5$1$" + "0" * 32}
+def test_two_programs_with_one_secret_and_no_common_folder_are_both_let_in(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (
+        "first",
+        "second",
+    ):  # two containers; our client sends a salted proof, which does not tell the secret
+        monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path / folder))
+        client = StardustClient(server=server.url, app_id="shop", secret="mine-123-and-more", enable_trace=False)
+        client.start()
+        assert client.config.wait_loaded(10)
+        client.stop()
+    assert login(server, "shop", "mine-123-and-more") == 0
+    assert login(server, "shop", "other-123-and-more") == 403
+
+
+def test_a_secret_is_kept_once_and_only_by_who_was_issued_one(server: EmbeddedServer) -> None:
+    body = {"AppId": "shop", "ClientId": "a@1"}
     first = requests.post(f"{server.url}/App/Login", json=body, timeout=5).json()["data"]
-    assert first["secret"]
     headers = {"Authorization": f"Bearer {first['token']}"}
-    again = {**body, "Secret": "mine-123"}
-    assert (
-        requests.post(f"{server.url}/App/Login", json=again, headers=headers, timeout=5).json()["data"]["secret"]
-        is None
-    )
-    assert login(server, "shop", "mine-123") == 0
+    for secret, token, code in (
+        ("mine-123-and-more", {}, 401),
+        ("short", headers, 403),
+        ("mine-123-and-more", headers, 0),
+        ("again-and-again", headers, 403),
+    ):
+        reply = requests.post(f"{server.url}/App/Secret", json={"Secret": secret}, headers=token, timeout=5).json()
+        assert reply["code"] == code
     assert login(server, "shop", first["secret"]) == 403
 
 

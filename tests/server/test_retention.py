@@ -139,3 +139,47 @@ def test_the_home_page_is_quick_whatever_has_been_counted(platform: Platform, cl
             took.append(time.perf_counter() - began)
     assert "12200" in page  # the minute that began 61 minutes ago counts, too
     assert min(took) < 0.05, took
+
+
+def test_spans_of_one_millisecond_keep_their_order_and_their_length(platform: Platform) -> None:
+    start = platform.clock() - 1000
+    token = platform.login()
+    names = ["GET", "SELECT", "SET", "INSERT"]
+    builders = [
+        platform.builder(
+            name,
+            Samples=[
+                {
+                    "Id": f"{9 - index}",
+                    "TraceId": "t",
+                    "StartTime": start,
+                    "EndTime": start,
+                    "StartUs": start * 1000 + 100 * index,
+                    "EndUs": start * 1000 + 100 * index + 56,
+                }
+            ],
+        )
+        for index, name in enumerate(names)
+    ]
+    platform.report(token, *reversed(builders))
+    spans = platform.admin("GET", "traces/t")["spans"]
+    assert [span["name"] for span in spans] == names
+    assert {span["cost"] for span in spans} == {0.056}
+    with requests.Session() as http:
+        http.post(f"{platform.url}/console/login", data={"key": platform.server.key}, timeout=5)
+        assert "56 µs" in http.get(f"{platform.url}/console/traces/t", timeout=5).text
+
+
+def test_our_own_client_sends_microseconds(platform: Platform) -> None:
+    from stardust_auto import StardustClient
+
+    with EmbeddedServer(period=1) as server:
+        client = StardustClient(server=server.url, app_id="jobs", enable_config=False)
+        client.start()
+        with client.new_span("job:outer") as outer, client.new_span("job:inner"):
+            time.sleep(0.0012)
+        assert client.flush(10)
+        client.stop()
+        spans = Platform(server, platform.clock).admin("GET", f"traces/{outer.trace_id}")["spans"]
+    assert [span["name"] for span in spans] == ["job:outer", "job:inner"]
+    assert all(1 < span["cost"] < 500 and span["cost"] != int(span["cost"]) for span in spans)

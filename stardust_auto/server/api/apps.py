@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.server.errors import CallError, ProblemError
-from stardust_auto.wire.features import CONFIG_VERDICTS
+from stardust_auto.wire.features import CONFIG_VERDICTS, MICROSECONDS, OWN_SECRET
 from stardust_auto.wire.messages import AppInfo, Event, LoginReply, LoginRequest, PingReply
 from stardust_auto.wire.reading import bind_json, members, not_convertible
 from stardust_auto.wire.text import ID_LIMIT, TAG_LIMIT, clean_text
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _EVENT_LIMIT = 10_000
 #: What this server can do beyond a StarServer.
-_FEATURES = (CONFIG_VERDICTS,)
+_FEATURES = (CONFIG_VERDICTS, MICROSECONDS, OWN_SECRET)
 
 
 def login(call: Call) -> LoginReply:
@@ -27,12 +27,7 @@ def login(call: Call) -> LoginReply:
     store = call.services.store
     version = (request.version or "").strip()
     app, issued = store.apps.login(
-        request.application,
-        request.secret or "",
-        (request.app_name or "").strip(),
-        version,
-        call.address,
-        replaces=_just_logged_in(call, request.application),
+        request.application, request.secret or "", (request.app_name or "").strip(), version, call.address
     )
     client_id = clean_text(request.client_id, ID_LIMIT).strip() or secrets.token_hex(4)
     if "#" in client_id:
@@ -49,14 +44,17 @@ def login(call: Call) -> LoginReply:
     )
 
 
-def _just_logged_in(call: Call, name: str) -> bool:
-    """Whether a login carries the token of a login to the same application: it brings the secret that it wants to keep."""
-    if not call.token():
-        return False
-    try:
-        return call.services.tokens.read(call.token()).app.lower() == name.lower()
-    except CallError:
-        return False
+def keep_secret(call: Call) -> str:
+    """POST /App/Secret: with the token of a login that was issued a secret, the secret that the application shall have instead.
+
+    An extra of this server. A salted login does not tell the secret, so the server cannot take it from there. It works once, before
+    anybody uses what was issued.
+    """
+    given = members(bind_json(call.body, "model")).get("secret")
+    app = call.services.store.apps.find(call.services.tokens.read(call.token()).app)
+    if app is None or not isinstance(given, str) or not call.services.store.apps.keep_secret(app, given, call.address):
+        raise CallError(403, "the application has a secret that is in use")
+    return app.name
 
 
 def check(call: Call) -> dict[str, Any]:

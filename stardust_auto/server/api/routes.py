@@ -41,6 +41,7 @@ _ROUTES: dict[str, _Route] = {
     "/api/all": _Route(_BOTH, health.api),
     "/app/login": _Route(_POST, apps.login),
     "/app/register": _Route(_POST, apps.register),
+    "/app/secret": _Route(_POST, apps.keep_secret),
     "/app/check": _Route(_POST, apps.check),
     "/app/ping": _Route(_BOTH, apps.ping),
     "/app/logout": _Route(_BOTH, apps.logout),

@@ -118,9 +118,7 @@ class Apps:
             row = db.execute("SELECT * FROM app WHERE name = ?", (name,)).fetchone()
         return self._app(row)
 
-    def login(
-        self, name: str, secret: str, display_name: str, version: str, address: str, *, replaces: bool = False
-    ) -> tuple[App, str | None]:
+    def login(self, name: str, secret: str, display_name: str, version: str, address: str) -> tuple[App, str | None]:
         """Check the secret, or issue one to an application that has none: again, where the one that asked first was gone too soon.
 
         Returns:
@@ -136,7 +134,7 @@ class Apps:
             app = self.create(name, display_name=display_name)
         if not app.enabled:
             raise CallError(403, f"应用[{app.name}]已禁用，禁止登录")
-        issued = None if self._adopt(app.id, secret, address, replaces=replaces) else self._issue(app.id, address)
+        issued = None if self._adopt(app.id, secret) else self._issue(app.id, address)
         if issued is None and not secret:
             issued = self._issued_in_vain(app.id, address)
         if self._enrolled(secret):
@@ -154,21 +152,27 @@ class Apps:
             _log.warning("the login of %s is not noted: %s", app.name, error)
         return app, issued
 
-    def _adopt(self, app_id: int, secret: str, address: str, *, replaces: bool) -> bool:
+    def _adopt(self, app_id: int, secret: str) -> bool:
         """Take the plain secret of a first login as that of the application, so that its other instances know it, too.
 
-        A salted one cannot be taken, since it does not tell the secret. So a client may log in twice: salted, as the protocol wants it,
-        then plain with the token of the first login (``replaces``) instead of the secret that it was issued.
+        A salted one cannot be taken, since it does not tell the secret.
         """
         if not secret or secret.startswith("$") or self._enrolled(secret):
             return False
-        issued = self._issued_in_vain(app_id, address) if replaces else None
         with self._database.write() as db:
-            changed = db.execute(
-                "UPDATE app SET secret_md5 = ? WHERE id = ? AND (secret_md5 IS NULL OR secret_md5 = ?)",
-                (md5_hex(secret), app_id, md5_hex(issued) if issued else None),
-            ).rowcount
-        return bool(changed)
+            statement = "UPDATE app SET secret_md5 = ? WHERE id = ? AND secret_md5 IS NULL"
+            return bool(db.execute(statement, (md5_hex(secret), app_id)).rowcount)
+
+    def keep_secret(self, app: App, secret: str, address: str) -> bool:
+        """Replace the secret that was issued to ``address``, and that nobody has used yet, by the one that the client has already."""
+        issued = self._issued_in_vain(app.id, address)
+        if issued is None or len(secret) < 8 or secret.startswith("$"):
+            return False
+        with self._database.write() as db:
+            statement = "UPDATE app SET secret_md5 = ? WHERE id = ? AND secret_md5 = ?"
+            kept = bool(db.execute(statement, (md5_hex(secret), app.id, md5_hex(issued))).rowcount)
+        self._unconfirmed.pop(app.id, None)
+        return kept
 
     def check(self, app: App, secret: str) -> None:
         """Raises CallError 403 unless `secret` (plain or salted) is the one of `app`."""
