@@ -17,6 +17,7 @@ SUMMARY = "STARDUST_AUTO_SUMMARY"
 
 __all__ = [
     "MARK",
+    "OFF",
     "SITE",
     "SUMMARY",
     "activate_for_launcher",
@@ -27,7 +28,8 @@ __all__ = [
     "summary_wanted",
 ]
 
-_OFF = frozenset(("0", "false", "no", "off", "n", "f"))
+#: What switches a variable off.
+OFF = frozenset(("0", "false", "no", "off", "n", "f"))
 _ON = frozenset(("1", "true", "yes", "on", "y", "t"))
 
 
@@ -68,7 +70,7 @@ def activate_for_launcher() -> bool:
 def is_wanted() -> bool:
     """Whether the agent is not switched off and may have something to do, as cheaply as that can be found out."""
     environ = os.environ
-    if environ.get("STARDUST_ENABLED", "").strip().lower() in _OFF:
+    if environ.get("STARDUST_ENABLED", "").strip().lower() in OFF:
         return False
     if environ.get("STARDUST_SERVER", "").strip() or summary_wanted():
         return True

@@ -15,7 +15,7 @@ from stardust_auto import __version__, activation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn, TextIO
 
     from stardust_auto.server.local import LocalServer
@@ -93,7 +93,7 @@ def find_program(command: str, search: str) -> str:
         LaunchError: nothing has this name (127), or what has it cannot be executed (126).
     """
     if not command:
-        raise LaunchError("the command is an empty text", NOT_FOUND)
+        raise LaunchError("the command is empty", NOT_FOUND)
     candidates = [command] if "/" in command else [f"{folder or '.'}/{command}" for folder in search.split(os.pathsep)]
     blocked = ""
     for path in candidates:
@@ -162,6 +162,87 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
     return prepared
 
 
+def why_inactive(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """One line on why the agent will not be active in this program, or ``""``: it will be, it was switched off, or nobody can tell."""
+    if environ.get("STARDUST_ENABLED", "").strip().lower() in activation.OFF:
+        return ""
+    if not _server_is_known(environ):
+        return "no server is known: give --server URL, set STARDUST_SERVER, or use --local"
+    interpreter = _interpreter(program)
+    if not interpreter:
+        return ""
+    if not _is_own_environment(interpreter):
+        return f"{interpreter} belongs to another environment than this stardust-auto ({sys.prefix}): use the one installed there"
+    flags = _flags(arguments) if interpreter == program else set()
+    if "S" in flags:
+        return "with -S Python reads no start-up file"
+    if flags & {"I", "E"}:
+        from stardust_auto.activation.install import installed
+
+        if not installed():
+            return "-I and -E hide PYTHONPATH from Python: run 'stardustctl install' in that environment once"
+    return ""
+
+
+def _server_is_known(environ: Mapping[str, str]) -> bool:
+    named = any(key.lower() in ("stardust_server", "starserver") and value.strip() for key, value in environ.items())
+    if named or activation.SUMMARY in environ or environ.get("STARDUST_DISCOVER", "").strip():
+        return True
+    from stardust_auto.environment import platform_files
+
+    if not platform_files.present():
+        return False
+    from stardust_auto.environment.settings import AgentSettings
+    from stardust_auto.errors import EnvironmentVariableError
+
+    try:
+        return bool(AgentSettings.from_environ().servers)
+    except EnvironmentVariableError:  # the program's own start says it
+        return True
+
+
+def _interpreter(program: str) -> str:
+    """The Python that runs ``program``: itself, or the one that its first line names; ``""`` if neither is one."""
+    try:
+        with open(program, "rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return ""
+    words = first[2:].decode("utf-8", "replace").split() if first.startswith(b"#!") else [program]
+    path = words[0] if words else ""
+    return path if os.path.basename(path).rstrip("0123456789.") == "python" and os.path.exists(path) else ""
+
+
+def _is_own_environment(interpreter: str) -> bool:
+    """Whether an interpreter has the prefix of this one: that of its virtual environment, if any, else that of its installation."""
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(interpreter)))
+    if not os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
+        prefix = os.path.dirname(os.path.dirname(os.path.realpath(interpreter)))
+    try:
+        return os.path.samefile(prefix, sys.prefix)
+    except OSError:
+        return True
+
+
+def _flags(arguments: Sequence[str]) -> set[str]:
+    """The one-letter options before the program of a Python command line."""
+    flags: set[str] = set()
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] not in ("-", "--"):
+        option = rest.pop(0)
+        if option.startswith("--"):
+            continue
+        for position, letter in enumerate(option[1:], 1):
+            if letter in "cm":
+                return flags
+            if letter in "WX":
+                if position == len(option) - 1 and rest:
+                    rest.pop(0)
+                break
+            flags.add(letter)
+    return flags
+
+
 def execute(command: list[str], environ: dict[str, str]) -> NoReturn:
     """Become ``command``. A file without an interpreter line is run by ``/bin/sh``, as ``execvp`` does.
 
@@ -205,8 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(sys.stderr, USAGE)
             return USAGE_ERROR
         # Before a server is started for it: a command that is mistyped leaves nothing behind.
-        find_program(command[0], os.environ.get("PATH", os.defpath))
-        execute(command, prepare(variables, flags, dict(os.environ)))
+        program = find_program(command[0], os.environ.get("PATH", os.defpath))
+        environ = prepare(variables, flags, dict(os.environ))
+        reason = why_inactive(program, command[1:], environ)
+        if reason:
+            _write(sys.stderr, f"stardust-auto: not active: {reason}\n")
+        execute(command, environ)
     except LaunchError as error:
         _write(sys.stderr, f"stardust-auto: {error}\n")
         return error.code

@@ -168,7 +168,7 @@ def test_an_interpreter_line_that_leads_nowhere(run: Run, tmp_path: Path) -> Non
     script = tmp_path / "tool"
     script.write_text("#!/no/such/python\n")
     script.chmod(0o755)
-    done = run([LAUNCHER, "./tool"])
+    done = run([LAUNCHER, "--server", "http://127.0.0.1:9", "./tool"])
     assert (done.returncode, done.stderr.count("\n")) == (126, 1)
 
 
@@ -259,3 +259,54 @@ def test_local_without_the_extra_says_how_to_get_it(run: Run, python: str, tmp_p
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "pip install 'stardust-auto[local]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["-I", "-c"], "-I and -E hide PYTHONPATH"),
+        (["-sE", "-W", "ignore", "-c"], "-I and -E hide PYTHONPATH"),
+        (["-S", "-c"], "with -S Python reads no start-up file"),
+        (["-W", "S", "-c"], ""),
+        (["-X", "dev", "-u", "-c"], ""),
+    ],
+)
+def test_a_python_that_hides_the_agent_is_said(
+    launch: Run, run: Run, python: str, options: list[str], reason: str
+) -> None:
+    command = [python, *options, "print('ran')"]
+    plain, traced = run(command), launch(command)
+    assert (traced.stdout, traced.returncode) == (plain.stdout, 0)
+    assert traced.stderr.removeprefix(plain.stderr).count("\n") == bool(reason)
+    assert reason in traced.stderr
+
+
+def test_no_server_is_one_line_and_switched_off_is_none(run: Run, python: str) -> None:
+    command = [LAUNCHER, python, "-c", "print('ran')"]
+    line = "stardust-auto: not active: no server is known: give --server URL, set STARDUST_SERVER, or use --local\n"
+    done = run(command)
+    assert (done.stdout, done.stderr) == ("ran\n", line)
+    assert run(command, env={"STARDUST_SERVER": "  "}).stderr == line
+    assert run(command, env={"STARDUST_ENABLED": "0"}).stderr == ""
+    assert run(command, env={"StarServer": "http://127.0.0.1:9"}).stderr == ""
+
+
+def test_a_python_of_another_environment_is_said(launch: Run, foreign: str, tmp_path: Path) -> None:
+    done = launch([foreign, "-c", "print('ran')"])
+    assert done.stdout == "ran\n"
+    assert f"not active: {foreign} belongs to another environment" in done.stderr
+    script = tmp_path / "tool"
+    script.write_text(f"#!{foreign}\nprint('ran')\n")
+    script.chmod(0o755)
+    assert f"not active: {foreign} belongs to another environment" in launch([str(script)]).stderr
+
+
+def test_a_program_that_is_no_python_is_run_without_a_word(launch: Run) -> None:
+    assert launch(["echo", "-I"]).stderr == ""
+
+
+def test_as_a_module_it_is_the_same_command(run: Run, python: str) -> None:
+    version = f"stardust-auto {__version__} "
+    assert run([python, "-m", "stardust_auto", "--version"]).stdout.startswith(version)
+    done = run([python, "-m", "stardust_auto", "--server", "http://127.0.0.1:9", python, "-c", PROBE])
+    assert (done.stdout, done.stderr) == ("active\n", "")
