@@ -93,10 +93,10 @@ class AdminCenter:
         self._admin: AdminClient = target.admin()
         self._path = f"config/{segment(target.app)}"
 
-    def read(self, scope: str | None = None) -> Configuration:
-        """The configuration for the target's scope, or another one."""
+    def read(self, scope: str | None = None, *, version: int | None = None) -> Configuration:
+        """The configuration for the target's scope, or another one; with ``version`` live is what a roll-back to it would make live."""
         scope = self._target.scope if scope is None else scope
-        data = as_object(self._admin.get(self._path, scope=scope or None))
+        data = as_object(self._admin.get(self._path, scope=scope or None, version=version))
         rows = data.get("items")
         live, staged = data.get("effective"), data.get("staged_effective")
         if not isinstance(live, dict):

@@ -10,8 +10,10 @@ from rich.text import Text
 from stardust_auto.ctl import options
 from stardust_auto.ctl.center import Configuration, Item, as_int, open_admin_center, open_center
 from stardust_auto.ctl.errors import CtlError, UsageError
+from stardust_auto.ctl.examine import require_valid
 from stardust_auto.ctl.feedback import WAIT_SECONDS, Wait, refused, tell, wait_for_instances
 from stardust_auto.ctl.output import clock, count, emit_json, plain, say, show_table
+from stardust_auto.ctl.settings_class import Program, find_program
 from stardust_auto.ctl.target import Target, find_app_target
 from stardust_auto.privacy import mask_value
 
@@ -27,6 +29,7 @@ def set_values(
     server: options.Server = None,
     app: options.App = None,
     scope: options.Scope = None,
+    settings: options.CheckedBy = None,
     wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
@@ -37,7 +40,7 @@ def set_values(
         values: dict[str, str | None] = {assignments[0]: sys.stdin.read().rstrip("\r\n")}
     else:
         values = parse_assignments(assignments)
-    stage(values, find_app_target(server, app, scope), wait if publish else None, json_output)
+    _stage(values, _place_of(settings, server, app, scope), wait if publish else None, json_output)
 
 
 def unset_values(
@@ -46,11 +49,12 @@ def unset_values(
     server: options.Server = None,
     app: options.App = None,
     scope: options.Scope = None,
+    settings: options.CheckedBy = None,
     wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
     """Stage the deletion of keys."""
-    stage(dict.fromkeys(keys), find_app_target(server, app, scope), wait if publish else None, json_output)
+    _stage(dict.fromkeys(keys), _place_of(settings, server, app, scope), wait if publish else None, json_output)
 
 
 def history(
@@ -93,17 +97,20 @@ def rollback(
     ] = None,
     server: options.Server = None,
     app: options.App = None,
+    settings: options.CheckedBy = None,
     wait: Wait = WAIT_SECONDS,
     json_output: options.Json = False,
 ) -> None:
     """Publish the values of an older version again, as a new version; drafts stay. Exit code 1 if an instance refuses it."""
-    target = find_app_target(server, app, None)
+    target, program = _place_of(settings, server, app, None)
     center = open_admin_center(target, "a roll-back")
     if version is None:
         published = [as_int(entry.get("version")) for entry in center.history()]
         if not published:
             raise CtlError(f"{target.app}: nothing has been published yet, so there is nothing to go back to")
         version = published[1] if len(published) > 1 else published[0] - 1
+    if program is not None:
+        require_valid(program, center.read(version=version), staged=False)
     new = center.rollback(version)
     instances = wait_for_instances(center, wait)
     if json_output:
@@ -145,11 +152,24 @@ def parse_assignments(words: list[str]) -> dict[str, str | None]:
     return values
 
 
-def stage(values: dict[str, str | None], target: Target, wait: float | None, json_output: bool) -> None:
+def _place_of(
+    settings: str | None, server: str | None, app: str | None, scope: str | None
+) -> tuple[Target, Program | None]:
+    """Where to write, and the settings class that must accept what is published."""
+    if settings is None:
+        return find_app_target(server, app, scope), None
+    program = find_program(settings, server, app, scope)
+    return program.target, program
+
+
+def _stage(
+    values: dict[str, str | None], place: tuple[Target, Program | None], wait: float | None, json_output: bool
+) -> None:
     """Stage ``values`` and say what that means on this kind of server.
 
     Unless ``wait`` is None, publish them and wait that long for what the instances say.
     """
+    target, program = place
     center = open_center(target)
     taken = center.stage(values)
     done: dict[str, object] = {
@@ -174,6 +194,8 @@ def stage(values: dict[str, str | None], target: Target, wait: float | None, jso
     version = 0
     if wait is not None:
         administrator = open_admin_center(target, "publishing")
+        if program is not None:
+            require_valid(program, administrator.read(), staged=True)
         published = administrator.publish()
         version = published.version
         instances = wait_for_instances(administrator, wait if published.changes else 0)

@@ -32,6 +32,15 @@ SettingsClass = Annotated[
         show_default=False,
     ),
 ]
+CheckedBy = Annotated[
+    str | None,
+    typer.Option(
+        "--settings",
+        metavar="SETTINGS",
+        help="Publish only if this settings class accepts it: pkg.mod:Settings or path/to/file.py:Settings.",
+        show_default=False,
+    ),
+]
 OptionalSettingsClass = Annotated[
     str | None,
     typer.Argument(

@@ -6,20 +6,19 @@ from typing import Annotated, Literal
 import typer
 from pydantic_settings import BaseSettings
 
-from stardust_auto.config.live.state import static_changes
-from stardust_auto.config.typed.builder import Built, Reading
-from stardust_auto.ctl import lint, options
+from stardust_auto.config.typed.builder import Reading
+from stardust_auto.ctl import options
 from stardust_auto.ctl.center import Configuration, open_admin_center, open_center
 from stardust_auto.ctl.config_commands import Reveal, compare, diff_versions, show_configuration, transition
 from stardust_auto.ctl.effective import changed_leaves, leaf_rows
 from stardust_auto.ctl.errors import CtlError, UsageError
+from stardust_auto.ctl.examine import examine, require_valid
 from stardust_auto.ctl.feedback import WAIT_SECONDS, Wait, refused, tell, wait_for_instances
 from stardust_auto.ctl.key_list import KEY_FORMATS, key_rows
 from stardust_auto.ctl.output import complain, count, emit_json, say, show_table
 from stardust_auto.ctl.settings_class import Program, find_program, load_class, with_scope
 from stardust_auto.ctl.target import Target, find_app_target
 from stardust_auto.ctl.watching import watch_keys, watch_program
-from stardust_auto.errors import InvalidSettingsError
 from stardust_auto.privacy import mask_value
 
 Differences = dict[str, tuple[str | None, str | None]]
@@ -102,33 +101,6 @@ def check(
         raise typer.Exit(1)
 
 
-def examine(program: Program, configuration: Configuration, *, staged: bool) -> tuple[list[str], list[str]]:
-    """Errors and warnings of the program's class against what the center holds."""
-    found = list(lint.errors(program.settings))
-    if staged and configuration.staged_problem:
-        return [*found, f"nothing can be published: {configuration.staged_problem}"], []
-    raw = program.raw(configuration, staged=staged)
-    hints = list(lint.warnings(program.settings, raw))
-    try:
-        built = program.build(raw)
-    except InvalidSettingsError as exc:
-        found += [" ".join(str(problem).split()) for problem in exc.problems]
-    else:
-        hints += lint.ignored(built.layers)
-        if staged:
-            hints += _restarts(program, configuration, built)
-    return found, hints
-
-
-def _restarts(program: Program, configuration: Configuration, built: Built[BaseSettings]) -> list[str]:
-    """Fields marked ``Static`` that publishing would change: the running program keeps its value until it is restarted."""
-    try:
-        before = program.build(program.raw(configuration))
-    except InvalidSettingsError:
-        return []
-    return [f"{node.dotted}: takes effect after a restart" for node in static_changes(before, built)]
-
-
 def publish(
     settings: options.OptionalSettingsClass = None,
     server: options.Server = None,
@@ -145,9 +117,7 @@ def publish(
     else:
         program = find_program(settings, server, app, None)
         target = program.target
-        found, _ = examine(program, open_admin_center(target, "publishing").read(), staged=True)
-        if found:
-            raise CtlError("not published, the program would refuse it: " + "; ".join(found))
+        require_valid(program, open_admin_center(target, "publishing").read(), staged=True)
     center = open_admin_center(target, "publishing")
     published = center.publish()
     instances = wait_for_instances(center, wait if published.changes else 0)

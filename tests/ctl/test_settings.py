@@ -39,6 +39,31 @@ def test_publish_with_a_class_refuses_what_the_program_would_refuse(shop: Callab
     assert "version 2 is published" in shop("config", "publish", program).out
 
 
+def test_set_and_unset_publish_only_what_the_class_accepts(shop: Callable[..., Result], program: str) -> None:
+    refused = shop("config", "set", "discount=500", "--publish", "--settings", program)
+    assert refused.code == 1
+    assert "not published, the program would refuse it: discount from Stardust" in refused.err
+    assert shop("config", "show", "--json").json["version"] == 1
+    assert shop("config", "set", "discount=50", "--publish", "--settings", program).code == 0
+    needy = program.replace(":Settings", ":Needy")
+    assert shop("config", "set", "region=eu", "--publish", "--settings", needy).code == 0
+    gone = shop("config", "unset", "region", "--publish", "--settings", needy)
+    assert (gone.code, "region: missing" in gone.err) == (1, True)
+    assert shop("config", "show", "--json").json["version"] == 3
+
+
+def test_a_roll_back_is_checked_before_it_is_published(shop: Callable[..., Result], program: str) -> None:
+    shop("config", "set", "discount=500", "--publish")
+    shop("config", "set", "discount=50", "--publish")
+    refused = shop("config", "rollback", "2", "--settings", program)
+    assert refused.code == 1
+    assert "not published, the program would refuse it: discount from Stardust" in refused.err
+    assert shop("config", "show", "--json").json["version"] == 3
+    assert shop("config", "rollback", "1", "--settings", program).code == 0
+    assert shop("config", "show", "--json").json["items"] == []
+    assert "no version 9" in shop("config", "rollback", "9", "--settings", program).err
+
+
 def test_a_required_field_that_is_nowhere_names_variable_and_key(shop: Callable[..., Result], program: str) -> None:
     shop("config", "set", "x=1")
     result = shop("config", "check", "shop_settings:Needy")

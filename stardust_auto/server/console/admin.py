@@ -186,13 +186,16 @@ def trace(call: AdminCall) -> dict[str, Any]:
 
 
 def config(call: AdminCall) -> dict[str, Any]:
-    """GET config/{app}?scope=: values and what is staged; `effective` is what an instance in that scope gets,
+    """GET config/{app}?scope=&version=: values and what is staged; `effective` is what an instance in that scope gets, or would get
+    after a roll-back to `version`;
     `staged_effective` what it would get after a publish; null, with the `problem` or `staged_problem`, where a reference leads nowhere."""
     app = call.app()
     scope = call.query.get("scope", "")
     releases = call.services.releases
     state = releases.state(app)
-    effective, problem = _effective(releases, app, scope, staged=False)
+    wanted = call.query.get("version", "")
+    old = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
+    effective, problem = _effective(releases, app, scope, staged=False, version=old)
     staged_effective, staged_problem = _effective(releases, app, scope, staged=True)
     return {
         "app": app.name,
@@ -216,9 +219,11 @@ def config(call: AdminCall) -> dict[str, Any]:
     }
 
 
-def _effective(releases: Releases, app: App, scope: str, *, staged: bool) -> tuple[dict[str, str] | None, str | None]:
+def _effective(
+    releases: Releases, app: App, scope: str, *, staged: bool, version: int | None = None
+) -> tuple[dict[str, str] | None, str | None]:
     try:
-        return releases.effective(app, scope, staged=staged), None
+        return releases.effective(app, scope, staged=staged, version=version), None
     except CallError as exc:
         return None, exc.message
 

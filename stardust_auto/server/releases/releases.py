@@ -74,15 +74,21 @@ class Releases:
         with self._database.read() as db:
             return self._state(db, app.id)
 
-    def effective(self, app: App, scope: str, *, staged: bool = False) -> dict[str, str]:
-        """The map that an instance in ``scope`` gets; with ``staged`` the one after a publish of all drafts.
+    def effective(self, app: App, scope: str, *, staged: bool = False, version: int | None = None) -> dict[str, str]:
+        """The map that an instance in ``scope`` gets.
+
+        Args:
+            app: the application.
+            scope: the instance's scope.
+            staged: as it is after a publish of all drafts.
+            version: as it is after a roll-back to this version.
 
         Raises:
-            CallError: 500, a reference leads nowhere or in a circle.
+            CallError: 500, a reference leads nowhere or in a circle; 404, there is no such version.
         """
         with self._database.read() as db:
             state = self._state(db, app.id)
-            own = self._live(db, app.id)
+            own = self._live(db, app.id) if version is None else self._kept(db, app, version)
             if staged:
                 own, _ = changed(own, self._drafts(db, app.id), state.version + 1)
             return effective(self._sources(db, state, own), scope)
@@ -238,18 +244,12 @@ class Releases:
         """
         with self._database.write() as db:
             state = self._state(db, app.id)
-            row = db.execute(
-                "SELECT entries IS NOT NULL AS kept FROM release_set WHERE app_id = ? AND version = ?",
-                (app.id, version),
-            ).fetchone()
-            wanted = self._sets.load(db, app.id, version) if row is not None and row["kept"] else None
-            if wanted is None and version != 1:
-                raise CallError(404, f"{app.name} has no version {version} to go back to")
-            places = {entry.place for entry in wanted or ()}
+            wanted = self._kept(db, app, version)
+            places = {entry.place for entry in wanted}
             ends = [
                 Entry(entry.key, entry.scope, None) for entry in self._live(db, app.id) if entry.place not in places
             ]
-            return self._publish(db, state, [*(wanted or ()), *ends], f"rollback to {version}")
+            return self._publish(db, state, [*wanted, *ends], f"rollback to {version}")
 
     def configure(self, app: App, changes: Mapping[str, Any]) -> Published:
         """Change how the configuration is shared (``is_global``, ``quotable``, ``quotes``, ``readonly``, ``enable_worker_id``,
@@ -281,6 +281,16 @@ class Releases:
 
     def _live(self, db: sqlite3.Connection, app_id: int) -> ReleaseSet:
         return self._sets.live(db, app_id)
+
+    def _kept(self, db: sqlite3.Connection, app: App, version: int) -> ReleaseSet:
+        """The set of an old version. Version 1 is empty unless it was published."""
+        row = db.execute(
+            "SELECT entries IS NOT NULL AS kept FROM release_set WHERE app_id = ? AND version = ?", (app.id, version)
+        ).fetchone()
+        wanted = self._sets.load(db, app.id, version) if row is not None and row["kept"] else None
+        if wanted is None and version != 1:
+            raise CallError(404, f"{app.name} has no version {version} to go back to")
+        return wanted or ()
 
     def _drafts(self, db: sqlite3.Connection, app_id: int) -> list[Entry]:
         rows = db.execute("SELECT key, scope, value FROM draft WHERE app_id = ? ORDER BY id", (app_id,))
