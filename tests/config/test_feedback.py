@@ -47,7 +47,7 @@ class Console:
     def instance(self) -> dict[str, Any]:
         """What the one instance says of the live version."""
         (found,) = self.call("GET", "config/shop")["instances"]
-        return {name: value for name, value in found.items() if name not in ("client_id", "speaks")}
+        return {name: value for name, value in found.items() if name != "client_id"}
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def heard(console: Console, wanted: Callable[[dict[str, Any]], bool]) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.case("C80")
 def test_a_version_counts_as_used_only_when_the_program_uses_it(console: Console) -> None:
     config = live(Shop)
     config.start()
@@ -141,6 +142,7 @@ def follow(center: TornCenter, clock: ManualClock, client: Any, seconds: float) 
         delay = client.run()
 
 
+@pytest.mark.case("C80")
 def test_a_starserver_gets_events_once_the_answer_is_certain() -> None:
     clock = ManualClock()
     center = TornCenter(clock)

@@ -152,6 +152,7 @@ def test_the_strategy_of_the_dotnet_client_takes_most_of_a_minute(clock: ManualC
 # -- a running program ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("C77")
 @pytest.mark.parametrize("delay", PUSH_DELAYS)
 def test_a_pushed_publish_is_live_in_time_and_never_torn(clock: ManualClock, delay: float) -> None:
     first, wholes, costs = [], [], []
@@ -169,6 +170,7 @@ def test_a_pushed_publish_is_live_in_time_and_never_torn(clock: ManualClock, del
     assert max(costs) <= MOST_REQUESTS
 
 
+@pytest.mark.case("C78")
 @pytest.mark.parametrize("delay", PUSH_DELAYS)
 def test_a_deleted_key_goes_in_time(clock: ManualClock, delay: float) -> None:
     gone, costs = [], []
@@ -190,6 +192,7 @@ def test_without_a_push_the_polls_find_it_and_show_nothing_torn(clock: ManualClo
         assert watch.client._pending is None
 
 
+@pytest.mark.case("C77")
 @pytest.mark.parametrize("gap", [1.0, 3.0, 7.0, 11.0])
 def test_two_publishes_in_a_row_show_whole_sets_only(clock: ManualClock, gap: float) -> None:
     last = {**V2, "pool": "2"}
@@ -242,6 +245,7 @@ def test_a_program_that_starts_within_a_publish_is_right_in_time(clock: ManualCl
         assert watch.requests <= 1 + MOST_REQUESTS
 
 
+@pytest.mark.case("C78")
 def test_a_job_that_lives_for_ten_seconds_lets_a_deleted_key_go(clock: ManualClock, tmp_path: Path) -> None:
     for number, ages in enumerate(AGES[::5]):
         center = TornCenter(clock)
@@ -263,6 +267,7 @@ def test_a_job_that_lives_for_ten_seconds_lets_a_deleted_key_go(clock: ManualClo
         assert shown[-1] == WITHOUT_POOL
 
 
+@pytest.mark.case("C77")
 def test_a_copy_on_disk_counts_as_held(clock: ManualClock, tmp_path: Path) -> None:
     for number, ages in enumerate(AGES):
         center = TornCenter(clock)
@@ -341,6 +346,7 @@ def whole(clock: ManualClock) -> Iterator[ScriptedCenter]:
     center.stop()
 
 
+@pytest.mark.case("C79")
 def test_a_coherent_answer_costs_no_second_and_no_further_request(whole: ScriptedCenter, clock: ManualClock) -> None:
     client = whole.client(clock=clock)
     assert client.run() > 50
