@@ -1,4 +1,4 @@
-"""An embedded server that speaks the platform's protocol (StarServer), with a console; needs the extra `local`."""
+"""An embedded server that speaks the platform's protocol (StarServer), with a console; needs the extra ``local``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: `stardust_auto.server.local` must not cost a web framework."""
+    """Import on first use: ``stardust_auto.server.local`` must not cost a web framework."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,7 +37,7 @@ _PRUNE_SECONDS = 600.0
 
 
 def create_app(store: Store, settings: ServerSettings | None = None, services: Services | None = None) -> Starlette:
-    """The application on an open store; `app.state.services` has its parts."""
+    """The application on an open store; ``app.state.services`` has its parts."""
     parts = services or Services(store, settings or store.settings)
 
     async def protocol(request: Request) -> Response:
@@ -89,7 +89,7 @@ async def _to_console(_request: Request) -> Response:
 
 
 async def _notify(websocket: WebSocket, parts: Services) -> None:
-    """The push socket; whoever may not have it gets HTTP 200 with `code` 401 (protocol.md §12.1, 4)."""
+    """The push socket; whoever may not have it gets HTTP 200 with ``code`` 401 (protocol.md §12.1, 4)."""
     if websocket.url.path.lower().rstrip("/") != "/app/notify":
         await websocket.send_denial_response(Response(b"", 404))
         return
@@ -100,8 +100,8 @@ async def _notify(websocket: WebSocket, parts: Services) -> None:
     call = Call(parts, "GET", query, websocket.headers, b"", address)
     try:
         caller = await run_in_threadpool(call.caller)
-    except CallError as exc:
-        await websocket.send_denial_response(failure(exc))
+    except CallError as error:
+        await websocket.send_denial_response(failure(error))
         return
     instances = parts.store.instances
 
@@ -134,14 +134,14 @@ async def _planned(parts: Services) -> None:
                 continue
             try:
                 parts.announce(parts.releases.publish_planned(app))
-            except CallError as exc:
-                _log.warning("planned publish of %s: %s", app.name, exc.message)
+            except CallError as error:
+                _log.warning("planned publish of %s: %s", app.name, error.message)
 
     await _every(1.0, publish_due)
 
 
 async def watch_idle(parts: Services, seconds: float, stop: Callable[[], None]) -> None:
-    """Call `stop` after `seconds` without a request and without a push socket."""
+    """Call ``stop`` after ``seconds`` without a request and without a push socket."""
     while True:
         idle = parts.store.time.monotonic() - parts.last_activity
         if len(parts.hub):

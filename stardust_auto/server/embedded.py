@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class EmbeddedServer:
     """A server in a thread of its own.
 
-    `data` is the folder of its file (None: a temporary one that is removed at the end), `port` 0 a free port, `clock`
-    returns Unix ms; `settings` are those of `ServerSettings`.
+    ``data`` is the folder of its file (None: a temporary one that is removed at the end), ``port`` 0 a free port, ``clock``
+    returns Unix ms; ``settings`` are those of ``ServerSettings``.
 
         with EmbeddedServer(period=1) as server:
             requests.post(f"{server.url}/App/Login", json={"AppId": "demo"})
@@ -82,8 +82,8 @@ class EmbeddedServer:
         try:
             with suppressed():
                 asyncio.run(self._server.serve(sockets=[self._listener]))
-        except BaseException as exc:  # noqa: BLE001 - start() raises it in the thread of the caller
-            self._failure = exc
+        except BaseException as error:  # noqa: BLE001 - start() raises it in the thread of the caller
+            self._failure = error
         finally:
             self._ready.set()
 

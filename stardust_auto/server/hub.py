@@ -41,14 +41,14 @@ class _Connection:
                 else:
                     await asyncio.wait_for(self._websocket.close(*item), 2)
                     return
-        except (RuntimeError, OSError, asyncio.TimeoutError) as exc:
-            _log.debug("push socket gone: %r", exc)
+        except (RuntimeError, OSError, asyncio.TimeoutError) as error:
+            _log.debug("push socket gone: %r", error)
         finally:
             self.closed.set()
 
 
 class Hub:
-    """All push sockets of this server. `post`, `answered` and `connected` may be called from any thread."""
+    """All push sockets of this server. ``post``, ``answered`` and ``connected`` may be called from any thread."""
 
     def __init__(self) -> None:
         self._connections: dict[tuple[int, str], _Connection] = {}
@@ -84,8 +84,8 @@ class Hub:
         if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(function, *arguments)
-            except RuntimeError as exc:  # the loop has ended
-                _log.debug("not pushed: %r", exc)
+            except RuntimeError as error:  # the loop has ended
+                _log.debug("not pushed: %r", error)
 
     async def serve(self, websocket: WebSocket, app_id: int, client_id: str, alive: Callable[[], object]) -> bool:
         """Run one accepted socket to its end; ``alive`` is called for each text ``Ping``.
@@ -135,7 +135,7 @@ class Hub:
             waiter.cancel()
 
     async def first_answer(self, command_ids: Sequence[int], timeout: float) -> tuple[int, int, str | None] | None:
-        """Wait for the first (id, status, data) among some commands; None after `timeout` seconds."""
+        """Wait for the first (id, status, data) among some commands; None after ``timeout`` seconds."""
         future: asyncio.Future[tuple[int, int, str | None]] = asyncio.get_running_loop().create_future()
         for command_id in command_ids:
             self._waiters[command_id] = future

@@ -1,7 +1,7 @@
 """Finding and starting the embedded server of a folder. Standard library only: a launcher must not load a web framework.
 
-A running server describes itself in `<data folder>/server.json` (mode 0600), and for programs that know its address only,
-in `<user state folder>/stardust-auto/servers/<host>_<port>.json`. Before the key is used, the process at that address has
+A running server describes itself in ``<data folder>/server.json`` (mode 0600), and for programs that know its address only,
+in ``<user state folder>/stardust-auto/servers/<host>_<port>.json``. Before the key is used, the process at that address has
 to prove that it knows it: a port can have gone to somebody else since.
 """
 
@@ -37,7 +37,7 @@ _ALIASES = ("starserver", "starappid", "starsecret")
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A running server. `app_secret` lets any application log in; `key` is the administrator's."""
+    """A running server. ``app_secret`` lets any application log in; ``key`` is the administrator's."""
 
     url: str
     console_url: str = field(repr=False)
@@ -47,7 +47,7 @@ class LocalServer:
 
 
 def state_folder() -> Path:
-    """Where this user's programs keep state: `$XDG_STATE_HOME`, `~/.local/state`, or the platform's own place."""
+    """Where this user's programs keep state: ``$XDG_STATE_HOME``, ``~/.local/state``, or the platform's own place."""
     if os.name == "nt":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -147,7 +147,7 @@ def _proves(url: str, key: str, timeout: float) -> bool:
 
 
 def ensure_local_server(folder: str | os.PathLike[str]) -> LocalServer:
-    """The server of `folder`: the running one, else one that is started detached (port 6600, or a free one).
+    """The server of ``folder``: the running one, else one that is started detached (port 6600, or a free one).
 
     Two launchers at once get the same server.
 
@@ -229,9 +229,9 @@ class _Watch:
                 check=False,
                 **options,
             )
-        except subprocess.TimeoutExpired as exc:
+        except subprocess.TimeoutExpired as error:
             self.close()
-            raise RuntimeError(f"{sys.executable} does not start within {_START_SECONDS:.0f} s") from exc
+            raise RuntimeError(f"{sys.executable} does not start within {_START_SECONDS:.0f} s") from error
         finally:
             os.close(held)
         os.set_blocking(self._watched, False)
@@ -267,8 +267,8 @@ def _last_line(path: Path, offset: int) -> str:
         with path.open("rb") as stream:
             stream.seek(offset)
             lines = stream.read(100_000).decode("utf-8", "replace").strip().splitlines()
-    except OSError as exc:
-        return str(exc)
+    except OSError as error:
+        return str(error)
     return lines[-1] if lines else "no message"
 
 

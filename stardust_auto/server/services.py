@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Services:
-    """One server's parts. Methods without `async` may be called from any thread."""
+    """One server's parts. Methods without ``async`` may be called from any thread."""
 
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self.store = store

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def bind(host: str, port: int, *, any_port: bool = False) -> socket.socket:
-    """A bound socket; with `any_port` a taken port is replaced by a free one.
+    """A bound socket; with ``any_port`` a taken port is replaced by a free one.
 
     Raises:
         OSError: the address cannot be had.
@@ -37,16 +37,16 @@ def bind(host: str, port: int, *, any_port: bool = False) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(256)  # from here on nobody else can have the port
-    except OSError as exc:
+    except OSError as error:
         listener.close()
-        if any_port and port and exc.errno in (errno.EADDRINUSE, errno.EACCES):
+        if any_port and port and error.errno in (errno.EADDRINUSE, errno.EACCES):
             return bind(host, 0)
         raise
     return listener
 
 
 def url_of(listener: socket.socket) -> str:
-    """`http://host:port` of a bound socket, with a host that can be connected to."""
+    """``http://host:port`` of a bound socket, with a host that can be connected to."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
@@ -99,7 +99,7 @@ def _worth_saying(record: logging.LogRecord) -> bool:
 def build(
     store: Store, settings: ServerSettings, listener: socket.socket, on_started: Callable[[], None]
 ) -> tuple[Server, Services]:
-    """A server on a bound socket; run it with `server.run(sockets=[listener])`."""
+    """A server on a bound socket; run it with ``server.run(sockets=[listener])``."""
     services = Services(store, settings)
     logging.getLogger("uvicorn.error").addFilter(_worth_saying)  # the same function each time: added once
     services.port = int(listener.getsockname()[1])

@@ -18,7 +18,7 @@ class ServerSettings:
     session_seconds: int = 600
     """An instance without a sign of life for this long is off line."""
     ping_period: int = 60
-    """Seconds between two pings, returned by `/App/Ping`."""
+    """Seconds between two pings, returned by ``/App/Ping``."""
     period: int = 60
     """Seconds between two trace reports, returned with each report (protocol.md §3.1)."""
     max_samples: int = 1
@@ -38,7 +38,7 @@ class ServerSettings:
     max_decompressed: int = 64_000_000
     """Bytes that a compressed report may grow to: a guard against zip bombs."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names that a request may carry, besides `localhost` and IP addresses (DNS rebinding)."""
+    """Host names that a request may carry, besides ``localhost`` and IP addresses (DNS rebinding)."""
     console_password: str = field(default="", repr=False)
     """What a person may sign in with, besides the administrator's key; needed to listen on another address than loopback."""
     app_secret: str = field(default="", repr=False)

@@ -89,7 +89,7 @@ class StubSession:
     def __init__(self) -> None:
         self.worker = Worker()
         self.account = SimpleNamespace(app_id="demo", app_name="Demo", client_id="10.0.0.5@1", version="1.0")
-        self.connection = SimpleNamespace(online=True, clock_offset_ms=0)
+        self.connection = SimpleNamespace(online=True, clock_offset_ms=0, features=frozenset(), token="t")
         self.outcomes: list[Any] = []
         self.sent: list[dict[str, Any]] = []
         self.repeatable: list[bool] = []

@@ -14,6 +14,7 @@ import requests
 from stardust_auto.server.console import i18n
 from stardust_auto.server.console.views import _step, age, duration
 from stardust_auto.server.guard import host_allowed
+from stardust_auto.wire.messages import ConfigVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,11 +182,11 @@ def test_a_version_counts_as_used_only_where_an_instance_says_so(platform: Platf
     app = platform.server.store.apps.find("demo")
     assert app is not None
     feedback = platform.server.services.feedback
-    feedback.verdict(app.id, "a@8", "127.0.0.1", used=1, refused=2, reason="greeting: too long")
+    feedback.note(app.id, "a@8", "127.0.0.1", ConfigVerdict(1, 2, "greeting: too long"))
     page = browser.get("/console/config/demo")
     assert "0 / 2 instances use this version" in page
     assert "refused it</span>" in page or "refused it: greeting: too long" in page
-    feedback.verdict(app.id, "a@8", "127.0.0.1", used=2, restart="workers")
+    feedback.note(app.id, "a@8", "127.0.0.1", ConfigVerdict(2, restart="workers"))
     page = browser.get("/console/config/demo")
     assert "1 / 2 instances use this version" in page
     assert "waits for a restart: workers" in page
@@ -202,6 +203,9 @@ def test_every_text_of_the_templates_is_translated() -> None:
     used |= {match[1] for text in texts for match in re.finditer(r"""\bt\('([^']+)'\)""", text)}
     assert len(used) > 50
     assert used - set(i18n._ZH) == set()
+    code = "".join(path.read_text(encoding="utf-8") for path in Path(i18n.__file__).parents[1].rglob("*.py"))
+    code = code.replace(Path(i18n.__file__).read_text(encoding="utf-8"), "")
+    assert {text for text in i18n._ZH if text not in used and f'"{text}"' not in code} == set()
 
 
 def test_editing_publishing_and_rolling_back(platform: Platform, browser: Browser) -> None:

@@ -1,1 +1,1 @@
-"""The console: pages for people, a JSON interface for `stardustctl`."""
+"""The console: pages for people, a JSON interface for ``stardustctl``."""

@@ -80,7 +80,7 @@ def stage(services: Services, path: Mapping[str, str], fields: Mapping[str, str]
 
 
 def publish(services: Services, path: Mapping[str, str], fields: Mapping[str, str]) -> str:
-    """Publish now, or plan it (`at` is the local time of the server)."""
+    """Publish now, or plan it (``at`` is the local time of the server)."""
     at = fields.get("at", "").strip()
     if not at:
         admin.publish(_call(services, path, {}))
@@ -89,8 +89,8 @@ def publish(services: Services, path: Mapping[str, str], fields: Mapping[str, st
 
     try:
         moment = int(datetime.fromisoformat(at).astimezone().timestamp() * 1000)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise CallError(400, f"not a time: {at[:40]!r}") from exc
+    except (ValueError, OverflowError, OSError) as error:
+        raise CallError(400, f"not a time: {at[:40]!r}") from error
     admin.publish(_call(services, path, {"at": moment}))
     return _back(path, fields, "planned")
 

@@ -1,4 +1,4 @@
-"""The JSON interface of the console: `/console/api/...`; errors are HTTP 4xx with `{"error": "..."}`."""
+"""The JSON interface of the console: ``/console/api/...``; errors are HTTP 4xx with ``{"error": "..."}``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def apps(call: AdminCall) -> list[dict[str, Any]]:
 
 
 def app_object(services: Services, app: App) -> dict[str, Any]:
-    """One application with its instances, as `apps` lists it."""
+    """One application with its instances, as ``apps`` lists it."""
     connected = set(services.hub.connected(app.id))
     instances = [
         {
@@ -96,8 +96,8 @@ _LISTS = ("excludes", "vip_clients", "allow_control")
 
 
 def update_app(call: AdminCall) -> dict[str, Any]:
-    """POST apps/{app}: change the policy; null brings a default back; `create: true` makes a new application,
-    `reset_secret: true` lets the next login be issued a new secret."""
+    """POST apps/{app}: change the policy; null brings a default back; ``create: true`` makes a new application,
+    ``reset_secret: true`` lets the next login be issued a new secret."""
     store = call.services.store
     if call.body.get("create") is True and store.apps.find(call.path["app"]) is None:
         store.apps.create(call.path["app"])
@@ -138,7 +138,7 @@ def delete_app(call: AdminCall) -> dict[str, Any]:
 
 
 def set_secret(call: AdminCall) -> dict[str, Any]:
-    """POST apps/{app}/secret `{secret?}`: give the application this secret, else a new one; an unknown application is made.
+    """POST apps/{app}/secret ``{secret?}``: give the application this secret, else a new one; an unknown application is made.
 
     The secret is in this one answer; the server keeps its hash only.
     """
@@ -186,9 +186,8 @@ def trace(call: AdminCall) -> dict[str, Any]:
 
 
 def config(call: AdminCall) -> dict[str, Any]:
-    """GET config/{app}?scope=&version=: values and what is staged; `effective` is what an instance in that scope gets, or would get
-    after a roll-back to `version`;
-    `staged_effective` what it would get after a publish; null, with the `problem` or `staged_problem`, where a reference leads nowhere."""
+    """GET config/{app}?scope=&version=: values and drafts. ``effective`` is what an instance in that scope gets, or would get after a
+    roll-back to ``version``; ``staged_effective`` what it would get after a publish. Null, with a ``problem``, where a reference fails."""
     app = call.app()
     scope = call.query.get("scope", "")
     releases = call.services.releases
@@ -224,12 +223,12 @@ def _effective(
 ) -> tuple[dict[str, str] | None, str | None]:
     try:
         return releases.effective(app, scope, staged=staged, version=version), None
-    except CallError as exc:
-        return None, exc.message
+    except CallError as error:
+        return None, error.message
 
 
 def stage_config(call: AdminCall) -> dict[str, Any]:
-    """PUT config/{app}: `{scope, items: {key: value | null}, comments?: {key: text}}`; an unknown application is made."""
+    """PUT config/{app}: ``{scope, items: {key: value | null}, comments?: {key: text}}``; an unknown application is made."""
     raw = call.body.get("items")
     if not isinstance(raw, dict):
         raise CallError(400, "items must be an object of keys and values (null deletes)")
@@ -247,7 +246,7 @@ def stage_config(call: AdminCall) -> dict[str, Any]:
 
 
 def config_value(key: str, value: object) -> str | None:
-    """A value as text; CallError 400 for lists and objects (write `list:0`, `group:name`)."""
+    """A value as text; CallError 400 for lists and objects (write ``list:0``, ``group:name``)."""
     if value is None or isinstance(value, str):
         return clean_text(value, 1_000_001) if value is not None else None
     if isinstance(value, bool):
@@ -258,7 +257,7 @@ def config_value(key: str, value: object) -> str | None:
 
 
 def publish(call: AdminCall) -> dict[str, Any]:
-    """POST config/{app}/publish: `{}` now, `{"at": Unix ms or ISO date}` later; pushed to every instance at once."""
+    """POST config/{app}/publish: ``{}`` now, ``{"at": Unix ms or ISO date}`` later; pushed to every instance at once."""
     app = call.app()
     store, releases = call.services.store, call.services.releases
     at = call.body.get("at")
@@ -305,7 +304,7 @@ def history(call: AdminCall) -> list[dict[str, Any]]:
 
 
 def rollback(call: AdminCall) -> dict[str, Any]:
-    """POST config/{app}/rollback `{version}`: the old values again, as a new version."""
+    """POST config/{app}/rollback ``{version}``: the old values again, as a new version."""
     version = call.body.get("version")
     if isinstance(version, bool) or not isinstance(version, int):
         raise CallError(400, "version must be a whole number")
@@ -314,7 +313,7 @@ def rollback(call: AdminCall) -> dict[str, Any]:
 
 
 def configure(call: AdminCall) -> dict[str, Any]:
-    """POST config/{app}/settings: `is_global`, `quotable`, `quotes`, `readonly`, `enable_worker_id`, `enabled`."""
+    """POST config/{app}/settings: ``is_global``, ``quotable``, ``quotes``, ``readonly``, ``enable_worker_id``, ``enabled``."""
     store = call.services.store
     app = store.apps.find(call.path["app"]) or store.apps.create(call.path["app"])
     changes: dict[str, Any] = {}

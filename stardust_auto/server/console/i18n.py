@@ -138,6 +138,7 @@ _ZH = {
     "Not shown. An empty text leaves it as it is.": "不显示。留空则保持不变。",
     "Only for references: no instance gets it": "仅供引用，实例不会得到",
     "internal": "内部",
+    "The server does not answer. What is shown is from before.": "服务器无响应，显示的是之前的内容。",
     "New application": "新应用",
     "Open": "打开",
 }
@@ -152,5 +153,5 @@ def language_of(request: Request) -> str:
 
 
 def translate(text: str, language: str) -> str:
-    """`text` in a language."""
+    """``text`` in a language."""
     return _ZH.get(text, text) if language == "zh" else text

@@ -1,4 +1,4 @@
-"""The pages. Everything is rendered here; the script in `static` only saves a click or two."""
+"""The pages. Everything is rendered here; the script in ``static`` only saves a click or two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes below `/console`, and who may use them."""
+"""Routes below ``/console``, and who may use them."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def _object(request: Request, body: bytes) -> dict[str, Any]:
         raise CallError(415, "the body must be application/json")
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError) as exc:
-        raise CallError(400, "the body is no JSON") from exc
+    except (ValueError, RecursionError) as error:
+        raise CallError(400, "the body is no JSON") from error
     if not isinstance(value, dict):
         raise CallError(400, "the body must be a JSON object")
     return value

@@ -36,7 +36,7 @@ class Page:
 
 
 def link(*parts: str, **query: str) -> str:
-    """An address below `/console`."""
+    """An address below ``/console``."""
     path = "/console/" + "/".join(quote(part, safe="") for part in parts)
     return f"{path}?{urlencode(query)}" if query else path
 

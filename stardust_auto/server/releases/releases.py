@@ -155,7 +155,7 @@ class Releases:
         """SetAll (protocol.md §6.7): draft the keys that are missing; known ones keep their value, take the comment.
 
         Raises:
-            CallError: 500, the configuration is read-only; 400 as :meth:`stage`.
+            CallError: 500, the configuration is read-only; 400 as :meth:``stage``.
         """
         _check({key: value for key, (value, _) in configs.items()}, "", {})
         with self._database.write() as db:
@@ -240,7 +240,7 @@ class Releases:
         """Publish the set of an old version again, as a new version. Drafts stay.
 
         Raises:
-            CallError: 404, there is no such version, or its set is not kept any more; 409 as :meth:`publish`.
+            CallError: 404, there is no such version, or its set is not kept any more; 409 as :meth:``publish``.
         """
         with self._database.write() as db:
             state = self._state(db, app.id)

@@ -66,7 +66,7 @@ class App:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """A list as the platform writes it: parted by `,` or `;`."""
+    """A list as the platform writes it: parted by ``,`` or ``;``."""
     return tuple(part.strip() for part in re.split(r"[,;]", text) if part.strip())
 
 
@@ -175,7 +175,7 @@ class Apps:
         return kept
 
     def check(self, app: App, secret: str) -> None:
-        """Raises CallError 403 unless `secret` (plain or salted) is the one of `app`."""
+        """Raises CallError 403 unless ``secret`` (plain or salted) is the one of ``app``."""
         if self._enrolled(secret):
             return
         with self._database.read() as db:
@@ -205,7 +205,7 @@ class Apps:
         return app, "missing" if not secret else "right" if self._matches(secret, stored) else "wrong"
 
     def confirm(self, app: App) -> None:
-        """Somebody has what was issued to `app`: it is not issued again."""
+        """Somebody has what was issued to ``app``: it is not issued again."""
         self._unconfirmed.pop(app.id, None)
 
     def _matches(self, secret: str, stored: str) -> bool:
@@ -243,7 +243,7 @@ class Apps:
             db.execute("UPDATE app SET secret_md5 = NULL WHERE id = ?", (app.id,))
 
     def update(self, app: App, changes: dict[str, Any]) -> App:
-        """Change policy values; None brings the server's default back. Names as the fields of `App`."""
+        """Change policy values; None brings the server's default back. Names as the fields of ``App``."""
         values: dict[str, Any] = {}
         for name, value in changes.items():
             if name in _POLICY:

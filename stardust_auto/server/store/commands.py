@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command; `client_id` None means whichever instance pings first. Times are Unix ms, 0 = unset."""
+    """One command; ``client_id`` None means whichever instance pings first. Times are Unix ms, 0 = unset."""
 
     id: int
     app_id: int
@@ -55,7 +55,7 @@ class Commands:
         start_time: int = 0,
         expire_seconds: int = 3600,
     ) -> list[Command]:
-        """One command for each client id; ids grow and are never used twice. `start_time` is Unix ms."""
+        """One command for each client id; ids grow and are never used twice. ``start_time`` is Unix ms."""
         now = self._clock()
         expire = now + expire_seconds * 1000 if expire_seconds > 0 else 0
         added = []

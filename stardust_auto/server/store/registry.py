@@ -69,7 +69,7 @@ class Registry:
     def resolve(
         self, name: str, app_id: int, client_id: str, *, min_version: str = "", tag: str = ""
     ) -> list[ServiceInstance]:
-        """Providers that are alive, not older than `min_version` and carry every asked tag; notes the consumer."""
+        """Providers that are alive, not older than ``min_version`` and carry every asked tag; notes the consumer."""
         now = self._clock()
         wanted = set(split_list(tag))
         with self._database.write() as db:
@@ -89,7 +89,7 @@ class Registry:
         ]
 
     def search(self, name: str, key: str) -> list[ServiceInstance]:
-        """Providers of a service whose address, client or tag contains `key`."""
+        """Providers of a service whose address, client or tag contains ``key``."""
         with self._database.read() as db:
             rows = db.execute(f"{_SELECT} WHERE s.name = ?", (name,)).fetchall()
         return [_model(row) for row in rows if key in f"{row['address']} {row['client_id']} {row['tag']}"]

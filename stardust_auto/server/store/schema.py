@@ -1,4 +1,4 @@
-"""The tables. A change of the schema is a new script at the end of `MIGRATIONS`; times are Unix milliseconds."""
+"""The tables. A change of the schema is a new script at the end of ``MIGRATIONS``; times are Unix milliseconds."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Trees:
         self._database = database
 
     def recent(self, *, app: str = "", sort: str = "recent", limit: int = 20) -> list[dict[str, Any]]:
-        """Traces with their root; `sort` is `slow` or `recent`; cost is from first start to last end, ms."""
+        """Traces with their root; ``sort`` is ``slow`` or ``recent``; cost is from first start to last end, ms."""
         # The latest is what arrived last: an instance whose clock is ahead must not lead the list for hours.
         order = "MAX(end_time) - MIN(start_time) DESC, trace_id" if sort == "slow" else "MAX(id) DESC"
         candidates, arguments = _candidates(app, sort, limit)
@@ -52,7 +52,7 @@ class Trees:
     def trace(self, trace_id: str, limit: int = SPAN_LIMIT) -> list[dict[str, Any]]:
         """The first ``limit`` spans of a trace, depth first; ``[]`` if there are none. ``trace_id`` may be a whole traceparent.
 
-        :meth:`size` tells how many there are.
+        :meth:``size`` tells how many there are.
         """
         with self._database.read() as db:
             rows = db.execute(
