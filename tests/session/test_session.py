@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from _kit.activation_kit import LAUNCHER
 from _kit.faulty_server import FaultyServer, Handler
 from _kit.hand_clock import HandClock
 from _kit.ports import reserved_port
@@ -651,3 +652,25 @@ def test_a_user_without_a_home_keeps_issued_credentials_elsewhere(
     (folder,) = tmp_path.iterdir()
     assert folder.stat().st_mode & 0o077 == 0
     assert server.secret in next(folder.iterdir()).read_text()
+
+
+def test_a_program_without_a_free_descriptor_is_told_nothing_on_stderr(tmp_path: Path) -> None:
+    """It has not configured logging: a line of ours must not reach it through logging's last resort."""
+    import subprocess
+    import sys
+
+    code = (
+        "import os, resource, sqlite3, time\n"
+        "database = sqlite3.connect(':memory:')\n"
+        "used = max(int(name) for name in os.listdir('/proc/self/fd'))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (used, 4096))\n"
+        "for _ in range(75):\n"
+        "    database.execute('select 1')\n"
+        "    time.sleep(0.02)\n"
+        "print('done')\n"
+    )
+    command = [LAUNCHER, "--server", "http://127.0.0.1:1", "--app", "x"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
