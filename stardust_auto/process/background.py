@@ -18,7 +18,7 @@ from stardust_auto.process import fork, signals
 from stardust_auto.process.backoff import Backoff
 from stardust_auto.process.clock import monotonic
 from stardust_auto.process.context import SUPPRESSED, current_span
-from stardust_auto.process.thread import BackgroundThread
+from stardust_auto.process.thread import BackgroundThread, can_be_ended
 
 if TYPE_CHECKING:
     import socket
@@ -179,6 +179,12 @@ class Worker:
         current_span.set(SUPPRESSED)
         fault: BaseException | None = None
         reader: socket.socket | None = None
+        if not can_be_ended():
+            with self._lock:  # as where the system refuses a thread: the next start() tries again
+                self._leave(thread)
+                self._last_fault = "no file can be opened"
+                self._start_at = monotonic() + self._starts.failed()
+            return
         try:
             reader = self._open_waker(thread)
             self._loop(thread, reader, delay)
@@ -193,6 +199,9 @@ class Worker:
             reader.close()
         if fault is not None:
             logger.warning("the background thread died, and is replaced: %s", self._last_fault)
+            if reader is None:  # without a descriptor the next one would die at once
+                with thread.at_rest():
+                    threading.Event().wait(wait)
             with self._lock:
                 if self._tasks and self._thread is None and self._state is State.IDLE:
                     self._start_thread(wait)

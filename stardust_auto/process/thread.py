@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -69,3 +70,22 @@ def _in_subinterpreter() -> bool:
             continue
         return bool(interpreters.get_current() != interpreters.get_main())
     return False
+
+
+def can_be_ended() -> bool:
+    """Whether the interpreter's end can end the calling thread. Call it first thing in a daemon thread.
+
+    Before 3.14 it ends daemon threads by ``pthread_exit``, for which glibc loads libgcc_s.
+    Where that fails, as without a free descriptor, glibc aborts the whole process. So the library is loaded while it can be.
+    """
+    if sys.platform != "linux" or sys.version_info >= (3, 14):
+        return True
+    try:
+        import ctypes
+
+        ctypes.CDLL("libgcc_s.so.1")
+    except ImportError:
+        return False  # not even a module can be opened
+    except OSError as error:
+        return "open files" not in str(error)  # musl has no such library, and needs none
+    return True

@@ -444,11 +444,9 @@ def _program_faults() -> Iterator[Fault]:
         "a collection of garbage every ms": GARBAGE,
         "warnings are errors": "import warnings; warnings.simplefilter('error')",
         "its own logging raises": LOGGING,
-        "no file descriptor is free": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 4096))",
         "stdout and stderr are lines of a slow pipe": "import time; time.sleep(0.2)",
     }.items():
-        more = {"lines": 3} if "descriptor" in name else {}
-        yield Fault(f"program: {name}", prelude=prelude, waits=False, stores=True, **({"lines": 0} | more))  # type: ignore[arg-type]
+        yield Fault(f"program: {name}", prelude=prelude, lines=0, waits=False, stores=True)
     for name, change in {
         "members in another case": other_case,
         "gzip": lambda h, body: h.reply_bytes(gzip.compress(body), 200, {"Content-Encoding": "gzip"}),
