@@ -1,12 +1,15 @@
-"""Fixtures for pytest, there as soon as the package is installed. Nothing is imported before a test asks for one of them.
+"""Fixtures for pytest, there as soon as the package is installed. Nothing heavy is imported before a test asks for one of them.
 
 * ``stardust_config``: a configuration center in memory; every ``live`` handle and ``Settings()`` reads it. No network, no thread.
 * ``stardust_capture``: what the test's own calls leave in the traces.
 * ``stardust_server``: a whole Stardust server in this process.
+
+``STARDUST_*`` variables of a ``.env`` file do not count in a test run, unless ``STARDUST_AUTO`` is on.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,7 +34,16 @@ def _keep_from_rewriting() -> None:
             getattr(finder, "_marked_for_rewrite_cache", {}).clear()
 
 
+def _leave_dotenv_out() -> None:
+    """The ``.env`` of a developer must not make the tests of a program talk to a platform, unless the run itself is to be traced."""
+    if os.environ.get("STARDUST_AUTO", "").strip().lower() in ("", "0", "false", "no", "off"):
+        from stardust_auto.environment import settings
+
+        settings.ignore_dotenv()
+
+
 _keep_from_rewriting()
+_leave_dotenv_out()
 
 
 @pytest.fixture

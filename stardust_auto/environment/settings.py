@@ -322,6 +322,12 @@ class AgentSettings:
 _from_file: tuple[Mapping[str, str], str] | None = None
 
 
+def ignore_dotenv() -> None:
+    """Do not read ``.env`` in this process, or what it said does not count any more."""
+    global _from_file
+    _from_file = {}, ""
+
+
 def _file_variables() -> tuple[Mapping[str, str], str]:
     global _from_file
     if _from_file is None:

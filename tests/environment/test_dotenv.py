@@ -150,3 +150,22 @@ def test_no_file_is_slow_to_read(text: str) -> None:
     started = time.process_time()
     dotenv.parse(text)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(("auto", "servers"), [("", "()"), ("1", "('http://127.0.0.1:9',)")])
+def test_the_file_of_a_developer_does_not_count_in_a_test_run(
+    write: Callable[[str], Path], auto: str, servers: str
+) -> None:
+    file = write("STARDUST_SERVER=http://127.0.0.1:9")
+    file.with_name("test_it.py").write_text(
+        "from stardust_auto.environment.settings import AgentSettings\n"
+        f"def test_it():\n    assert str(AgentSettings.from_environ().servers) == {servers!r}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        cwd=file.parent,
+        env={**os.environ, "STARDUST_AUTO": auto},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout

@@ -248,10 +248,14 @@ def test_a_program_under_the_launcher() -> None:
         file.write("{")
     done = launch()
     assert done.stdout == "None\n"
-    assert done.stderr.startswith(
-        "stardust-auto: appsettings.json in the working directory is not used: it is not JSON"
-    )
-    assert done.stderr.count("\n") == 1
+    inactive, unused = done.stderr.splitlines()
+    assert inactive.startswith("stardust-auto: not active: no server is known")
+    assert unused.startswith("stardust-auto: appsettings.json in the working directory is not used: it is not JSON")
+    app_settings()
+    with open(".env", "w") as file:
+        file.write("STARDUST_SERVER=http://127.0.0.1:7")
+    done = launch()
+    assert (done.stdout, done.stderr) == ("(('http://127.0.0.1:7',), '', '.env: STARDUST_SERVER')\n", "")
 
 
 def test_without_files_nothing_is_imported_for_them() -> None:
