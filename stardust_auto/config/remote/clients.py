@@ -49,6 +49,8 @@ def center_of(options: Mapping[str, object]) -> AgentSettings | None:
     try:
         outside = AgentSettings.from_environ()
         servers = outside.servers or (parse_servers(option("stardust_server")) if option("stardust_server") else None)
+        if not servers:  # Cost: the usual case of a program without a center, at every ``Settings()``
+            return None
         settings = AgentSettings.from_environ(
             servers=servers,
             app_id=option("stardust_app") or outside.app_id or program_name(),

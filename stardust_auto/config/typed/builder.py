@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseSettings)
 Sources = tuple[PydanticBaseSettingsSource, ...]
+#: What pydantic-settings takes as its own options, such as ``_env_file``; all else is an argument for a field.
+_OPTIONS = frozenset(inspect.signature(BaseSettings._settings_init_sources).parameters)
 _MISSING_SOURCE = (
     "{name}.settings_customise_sources leaves Stardust out: end its result with "
     "stardust_source(settings_cls), or start from super().settings_customise_sources(...)"
@@ -142,10 +144,9 @@ def _begin(under_way: Build) -> Iterator[None]:
 
 def _init_sources(settings_cls: type[BaseSettings], options: Mapping[str, Any]) -> tuple[Sources, dict[str, Any]]:
     """The sources of a class, as the framework orders them, and the arguments for its fields."""
-    parameters = inspect.signature(settings_cls._settings_init_sources).parameters
-    chosen = {name: value for name, value in options.items() if name in parameters}
-    arguments = Hidden({name: value for name, value in options.items() if name not in parameters})
-    if "_init_kwargs" in parameters:
+    chosen = {name: value for name, value in options.items() if name in _OPTIONS}
+    arguments = Hidden({name: value for name, value in options.items() if name not in _OPTIONS})
+    if "_init_kwargs" in _OPTIONS:
         chosen["_init_kwargs"] = arguments
     else:  # pydantic-settings 2.14
         chosen.update(arguments)
