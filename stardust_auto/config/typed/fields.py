@@ -283,8 +283,10 @@ class FieldNode:
 
     @property
     def takes_extras(self) -> bool:
-        """Whether a model of this field keeps keys that are no fields."""
-        return any((getattr(model, "model_config", None) or {}).get("extra") == "allow" for model in self.models)
+        """Whether a nested model keeps keys that are no fields. The settings class itself is only asked for its fields."""
+        return bool(self.name) and any(
+            (getattr(model, "model_config", None) or {}).get("extra") == "allow" for model in self.models
+        )
 
     # -- the tree ---------------------------------------------------------------------------------------------------
 
@@ -387,12 +389,20 @@ class FieldNode:
             return self.item is None or self.item.takes(levels[1:])
         if self.sequence and levels[0].isdecimal() and (self.item is None or self.item.takes(levels[1:])):
             return True
+        return any(
+            list(levels[: len(head)]) == head and (whole or child.takes(levels[len(head) :]))
+            for head, whole, child in self._by_level.get(levels[0], ())
+        )
+
+    @cached_property
+    def _by_level(self) -> dict[str, list[tuple[list[str], bool, FieldNode]]]:
+        """The children by the first level of each name: its levels, whether all below is theirs, the child."""
+        found: dict[str, list[tuple[list[str], bool, FieldNode]]] = {}
         for child in self.children.values():
             for path in child.accepts:
                 head = normalise(str(path[0])).split(DELIMITER)
-                if list(levels[: len(head)]) == head and (len(path) > 1 or child.takes(levels[len(head) :])):
-                    return True
-        return False
+                found.setdefault(head[0], []).append((head, len(path) > 1, child))
+        return found
 
 
 def tree_of(settings: type[BaseSettings]) -> FieldNode:
@@ -411,13 +421,8 @@ def remote_key(node: FieldNode, config: Mapping[str, Any]) -> str:
 
 def unknown_keys(tree: FieldNode, variables: Mapping[str, str]) -> tuple[str, ...]:
     """The original keys (given as normalised name -> key) of which no field could take anything, at any level."""
-    heads: set[str] = set()
-    for name in tree.names:
-        heads.add(normalise(name).partition(DELIMITER)[0])
     return tuple(
         key
         for name, key in variables.items()
-        if not key.startswith(("$", "#", "_"))
-        and name != "pluginserver"
-        and not (name.partition(DELIMITER)[0] in heads and tree.takes(name.split(DELIMITER)))
+        if not key.startswith(("$", "#", "_")) and name != "pluginserver" and not tree.takes(name.split(DELIMITER))
     )
