@@ -28,6 +28,7 @@ from stardust_auto.wire.reading import (
     read_bool,
     read_float,
     read_int,
+    read_millis,
     read_text,
     read_time,
 )
@@ -195,8 +196,8 @@ def promise(name: str) -> bool | None:
 
 
 def millis(name: str) -> int:
-    """A moment as an Int64 of Unix milliseconds. Tolerant reading also takes seconds and text."""
-    return member(name, 0, read_time, exact.millis, bind=lambda v: bind_int(v, exact.INT64_MAX))
+    """A moment as an Int64 of Unix milliseconds. Tolerant reading also takes the text of a date."""
+    return member(name, 0, read_millis, exact.millis, bind=lambda v: bind_int(v, exact.INT64_MAX))
 
 
 def time(name: str) -> int:

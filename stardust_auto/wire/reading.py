@@ -116,6 +116,13 @@ def read_time(value: object, *, local: bool = False) -> int:
     return number if number > _SECONDS_LIMIT else number * 1000
 
 
+def read_millis(value: object) -> int:
+    """Unix milliseconds from a number, taken as it is, or from the text of a date; 0 means "not set"."""
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        return read_time(value) or max(0, read_int(value))
+    return max(0, read_int(value))
+
+
 def _read_date(value: str, local: bool) -> int:
     if len(value) > 50:
         return 0

@@ -40,6 +40,15 @@ def test_a_small_number_is_a_time_in_seconds() -> None:  # protocol.md §1.4, "i
     assert read_time(1_700_000_000) == 1_700_000_000_000
 
 
+def test_a_number_of_milliseconds_is_taken_as_it_is() -> None:  # an Int64 of a StarServer; it comes back as it was
+    for value in (1, True, "1000", 1_000_000, 1_795_493_211_898):
+        read = Builder.from_wire({"StartTime": value})
+        assert read.start_time == int(value)
+        assert Builder.from_wire(read.to_wire()) == read
+    assert Builder.from_wire({"StartTime": "2026-11-24T05:15:12Z"}).start_time == 1_795_497_312_000
+    assert Builder.from_wire({"StartTime": "1795497312000.4"}).start_time == 1_795_497_312_000
+
+
 def test_a_date_of_the_platforms_own_json_is_read() -> None:  # protocol.md §1.4, "FastJson reads"
     assert read_time("/Date(1700000000000)/") == 1_700_000_000_000
 
