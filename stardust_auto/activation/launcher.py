@@ -196,9 +196,10 @@ def _server_is_known(environ: Mapping[str, str]) -> bool:
     from stardust_auto.errors import EnvironmentVariableError
 
     try:
-        return bool(AgentSettings.from_environ().servers)
-    except EnvironmentVariableError:  # the program's own start says it
+        settings = AgentSettings.from_environ()
+    except EnvironmentVariableError:  # the start of the program says it, and what is wrong with a file
         return True
+    return bool(settings.servers or settings.problems)
 
 
 def _interpreter(program: str) -> str:

@@ -434,3 +434,44 @@ def test_debug_writes_the_log_to_stderr_and_nothing_else_does(run: Run, server: 
     assert quiet.stderr == ""
     assert "connected to" in loud.stderr
     assert loud.stdout == ""
+
+
+#: A job runner: it takes a job (a call that is recorded), forks, and waits for the child.
+JOBS = """
+import os, time
+until = time.monotonic() + {seconds}
+while time.monotonic() < until:
+    queries("job", 1)
+    if (pid := os.fork()) == 0: time.sleep(0.3); os._exit(0)
+    os.waitpid(pid, 0)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.case("X11")
+def test_a_program_that_forks_after_each_call_reports_while_it_runs(traced: Run, counts: Counts) -> None:
+    # each fork ends the thread, which starts again after it; nothing is left for the end, since the program is killed
+    # CPython 3.12 and later would warn of a second thread
+    code = "import warnings; warnings.simplefilter('error', DeprecationWarning)\n" + JOBS.format(seconds=15)
+    done = traced(code, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", -signal.SIGKILL)
+    assert counts().get("db:job:Select", 0) >= 5
+
+
+def test_a_limit_of_threads_at_the_first_call_is_not_for_ever(traced: Run, counts: Counts) -> None:
+    done = traced(
+        "import os, threading, time\n"
+        "start = threading.Thread.start\n"
+        "def refuse(self): raise RuntimeError(\"can't start new thread\")\n"
+        "threading.Thread.start = refuse\n"
+        "queries('refused'); time.sleep(0.5)\n"
+        "threading.Thread.start = start\n"
+        "deadline = time.monotonic() + 20\n"
+        "from stardust_auto.agent import current\n"
+        "while current().session.state != 'online' and time.monotonic() < deadline: queries('job', 1); time.sleep(0.1)\n"
+        "queries('job', 1); time.sleep(6); os.kill(os.getpid(), 9)",
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", -signal.SIGKILL)
+    assert counts()["db:refused:Select"] == 5
+    assert counts()["db:job:Select"] >= 2
