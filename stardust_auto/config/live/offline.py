@@ -1,4 +1,4 @@
-"""No center at all, for tests: one map in memory stands for it, whatever server, application and scope a class names."""
+"""Tests without a center: one map in memory stands in for it, whatever server, application and scope a class names."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class OfflineCenter:
 
 @contextmanager
 def offline(values: Mapping[str, object] | None = None) -> Iterator[OfflineCenter]:
-    """Within the block every ``live`` handle, also one made at import, and every ``Settings()`` reads a map in memory: no network, no
-    thread, no disk. Handles begin anew at both ends; callbacks that were registered within the block end with it. Handles that were
-    given a client of their own stay with it.
+    """Let every ``live`` handle, also one made at import, and every ``Settings()`` read a map in memory within the block.
+
+    No network, no thread, no disk. Handles load again at both ends, and callbacks that were registered within the block end with it.
+    Handles that were given a client of their own keep it.
     """
     center = OfflineCenter(values or {})
     before, CLIENTS.in_memory = CLIENTS.in_memory, center.client

@@ -1,4 +1,7 @@
-"""The fields of a settings class as a tree: the names that each accepts, its marks, its kind, its secrecy. Built once per class."""
+"""The fields of a settings class as a tree: the names that each accepts, its marks, its kind, its secrecy. Built once per class.
+
+Over 400 lines, because one node answers for one field: names, kind and place in the tree need each other.
+"""
 
 from __future__ import annotations
 
