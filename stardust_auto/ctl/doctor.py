@@ -91,9 +91,9 @@ def doctor(
     if target is not None or not trouble:
         asked = _Question("server", lambda: list(network_findings(target, named))) if named or target is None else None
 
-    facts = probed.wait(deadline - 0.2)
-    if not isinstance(facts, dict):
-        facts = {"executable": "Python", "failure": f"did not answer within {LIMIT_SECONDS:.0f} s"}
+    answer = probed.wait(deadline - 0.2)
+    late = {"executable": "Python", "failure": f"did not answer within {LIMIT_SECONDS:.0f} s"}
+    facts: dict[str, Any] = answer if isinstance(answer, dict) else late
     agent = facts.get("agent") or {}
     libraries: list[dict[str, Any]] = agent.get("libraries", [])
     if asked is None and target is not None and not trouble:
