@@ -462,7 +462,7 @@ def test_a_limit_of_threads_at_the_first_call_is_not_for_ever(traced: Run, count
     done = traced(
         "import os, threading, time\n"
         "start = threading.Thread.start\n"
-        "def refuse(self): raise RuntimeError(\"can't start new thread\")\n"
+        'def refuse(self): raise RuntimeError("can\'t start new thread")\n'
         "threading.Thread.start = refuse\n"
         "queries('refused'); time.sleep(0.5)\n"
         "threading.Thread.start = start\n"

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
@@ -369,3 +371,28 @@ def test_held_static_fields_and_live_ones_are_validated_together() -> None:
     handle.start()
     assert not client.publish({"workers": "5", "limit": "5"})
     assert (handle.current.workers, handle.current.limit) == (1, 1)
+
+
+def test_a_validator_of_the_input_sees_the_name_that_an_argument_used() -> None:
+    class Renamed(StardustSettings):
+        name: str = Field("", validation_alias=AliasChoices("NAME", "OLD_NAME"))
+
+        @model_validator(mode="before")
+        @classmethod
+        def no_old_names(cls, data: dict[str, object]) -> dict[str, object]:
+            if "OLD_NAME" in data:
+                raise ValueError("deprecated")
+            return data
+
+    assert Renamed(NAME="x").name == "x"
+    with pytest.raises(ValidationError, match="deprecated"):
+        Renamed(OLD_NAME="x")
+
+
+def test_fields_that_share_a_container_keep_its_other_places() -> None:
+    class Shared(StardustSettings):
+        payload: object = None
+        last: int = Field(0, validation_alias=AliasPath("payload", -1))
+
+    settings = Shared(payload=[4, 5])
+    assert (settings.payload, settings.last) == ([4, 5], 5)

@@ -156,11 +156,10 @@ class Layers:
         spelled: dict[str, Any] = spell(tree, dict(self.merged))
         for name in self.arguments:
             child = tree.children.get(name) or tree.names.get(name.lower())
-            if child is None or (name,) not in child.accepts or len(child.accepts[0]) > 1:
-                continue
-            first = str(child.accepts[0][0])
-            if first in spelled:
-                spelled[name] = spelled.pop(first)
+            if child is not None and (name,) in child.accepts:
+                first, *deeper = child.accepts[0]
+                if not deeper and first in spelled:
+                    spelled[name] = spelled.pop(str(first))
         return spelled
 
     # -- provenance -------------------------------------------------------------------------------------------------
