@@ -2,6 +2,8 @@
 
 What no server takes waits without its samples. Waiting periods are merged when memory runs short.
 The counts of an operation stay exact; their resolution in time becomes coarser, up to an hour.
+
+One module of more than 400 lines: what is written and what each answer means decide together whether it is sent again.
 """
 
 from __future__ import annotations
