@@ -33,13 +33,11 @@ TARGETS = {
     "concurrent.futures.thread": "threads",
     "rq.worker": "rq",
     "celery.signals": "celery",
+    "celery.app.base": "celery",
 }
-#: These come in with the first of the others: nearly every program imports the first two, and alone they have nothing to trace;
-#: mod_wsgi gives its module what matters after the import. httpcore is what httpx sends with;
-#: rq and Celery only end processes.
-COMPANIONS = frozenset(
-    ("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore", "rq.worker", "celery.signals")
-)
+#: Activation does not wait for these: they are hooked when the first of the others is imported. Nearly every program imports the first
+#: two. mod_wsgi gives its module what matters after the import, httpx sends with httpcore, and rq only ends processes.
+COMPANIONS = frozenset(("threading", "concurrent.futures.thread", "mod_wsgi", "httpcore", "rq.worker"))
 
 #: Names that activation waits for.
 TARGET_MODULES = tuple(name for name in TARGETS if name not in COMPANIONS)
