@@ -109,7 +109,7 @@ def test_celery_with_workers_that_are_replaced(
         worker.send_signal(signal.SIGTERM)
         # billiard's own: a worker that answers before its parent has noted it (``_on_ready_counters``) waits 30 s in vain, without us too.
         assert worker.wait(75) == 0
-        arrived(server, "web", {"db:work:Select": 11, "db:boot:Select": 1})
+        arrived(server, "web", {"db:work:Select": 11, "db:boot:Select": 1, "mq:tasks.work:Consume": 11})
 
 
 @pytest.mark.case("X5")
