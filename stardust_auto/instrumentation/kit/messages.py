@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stardust_auto.tracing.naming import NameCache, operation_name
 from stardust_auto.tracing.propagation import extract
-from stardust_auto.tracing.span import Span
+from stardust_auto.tracing.span import LiveSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -35,7 +35,7 @@ class MessageCall(NamedTuple):
         )
 
 
-class MessageSpan(Span):
+class MessageSpan(LiveSpan):
     """A message that is handed over (``Add``) or worked on (``Consume``)."""
 
     __slots__ = ("call",)
