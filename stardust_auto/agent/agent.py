@@ -150,6 +150,7 @@ class Agent:
         end.register(Phase.STOP_TAKING, self._stop_taking)
         end.register(Phase.FLUSH, self._flush_at_end)
         end.register(Phase.LOG_OUT, self._log_out)
+        end.register(Phase.CLOSE, self._close)
         if self.sigterm is not None:
             self.sigterm.chain()
 
@@ -228,7 +229,7 @@ class Agent:
 
     def _forget_end(self) -> None:
         self._started = self._ends = False
-        for function in (self._stop_taking, self._flush_at_end, self._log_out):
+        for function in (self._stop_taking, self._flush_at_end, self._log_out, self._close):
             end.unregister(function)
 
     def _stop_taking(self, _seconds: float) -> None:
@@ -248,6 +249,9 @@ class Agent:
         arrived = self._session is not None and self._session.stop(seconds)
         self._started = self._ends = False
         self._log_loss(arrived)
+
+    def _close(self, _seconds: float) -> None:
+        self._worker.end()
 
     def _log_loss(self, arrived: bool) -> None:
         """Log how many calls are lost with this process, only if the program has configured logging."""
