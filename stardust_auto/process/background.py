@@ -180,6 +180,7 @@ class Worker:
     def _main(self, thread: BackgroundThread, delay: float) -> None:
         current_span.set(SUPPRESSED)
         fault: BaseException | None = None
+        wait = 0.0
         reader: socket.socket | None = None
         if not can_be_ended():
             with self._lock:  # as where the system refuses a thread: the next start() tries again

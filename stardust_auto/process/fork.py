@@ -123,7 +123,7 @@ def start_thread_after_fork(start: Callable[[], object]) -> None:
     except ValueError:  # a sub-interpreter
         return
     _starts.append(start)
-    interrupt_main(number)
+    interrupt_main(number)  # pyright: ignore[reportArgumentType] - a signal: this is not reached without one
 
 
 def _start_threads(number: int, _frame: object) -> None:
