@@ -72,7 +72,7 @@ def _register_hooks() -> None:
     global _registered
     if not _registered and hasattr(os, "register_at_fork"):
         # The hook of logging takes a lock that the agent's threads log with. The hook that was registered last is called first.
-        import logging  # noqa: F401
+        import logging  # noqa: F401 - imported for the hook that it registers
 
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=run_in_child)
         _registered = True

@@ -132,3 +132,31 @@ def test_every_edge_case_has_a_test_or_a_reason(page: str) -> None:
         if number[0] in letters and number not in marked and not reason
     ]
     assert without == []
+
+
+def _imports() -> dict[str, set[str]]:
+    """Every module of the package and the modules of the package that it imports: for types and inside functions, too."""
+    modules = {}
+    for path in SOURCES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        modules[name.removesuffix(".__init__")] = path
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(_text(path))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                found[name] |= {one if one in modules else node.module for one in full}
+            elif isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+        found[name] = (found[name] & modules.keys()) - {name}
+    return found
+
+
+def test_no_module_reaches_itself_by_imports() -> None:
+    left = _imports()
+    while free := {name for name, wanted in left.items() if not wanted & left.keys()}:
+        left = {name: wanted for name, wanted in left.items() if name not in free}
+    # What remains is in a circle or above one: drop what nobody in a circle needs.
+    while unused := left.keys() - {one for wanted in left.values() for one in wanted}:
+        left = {name: wanted for name, wanted in left.items() if name not in unused}
+    assert sorted(left) == []

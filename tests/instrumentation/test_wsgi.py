@@ -19,7 +19,8 @@ import requests
 
 from stardust_auto.instrumentation.kit.inbound import KEY, open_request
 from stardust_auto.instrumentation.registry import registry
-from stardust_auto.instrumentation.wsgi.application import WsgiSpan, header_of, traced_application
+from stardust_auto.instrumentation.wsgi.application import header_of, traced_application
+from stardust_auto.instrumentation.wsgi.span import WsgiSpan
 from stardust_auto.process.context import current_span, suppressed
 
 OK = (("Content-Type", "text/plain"),)

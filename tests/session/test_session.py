@@ -280,7 +280,7 @@ def test_a_401_loop_is_no_loop(server: FaultyServer, new_session: NewSession) ->
     before = len(server.calls)
     with pytest.raises(UnavailableError, match="refused, next attempt in"):
         session.call("my/path", {})
-    assert len(server.calls) == before  # config.md 31: no hammering
+    assert len(server.calls) == before  # no hammering
 
 
 def test_a_path_that_fails_alone_does_not_make_the_session_flap(

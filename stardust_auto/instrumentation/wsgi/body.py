@@ -9,7 +9,7 @@ from stardust_auto.process.context import current_span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stardust_auto.instrumentation.wsgi.application import WsgiSpan
+    from stardust_auto.instrumentation.wsgi.span import WsgiSpan
 
 _enter: Any = current_span.set
 _leave: Any = current_span.reset

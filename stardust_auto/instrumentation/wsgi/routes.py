@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stardust_auto.instrumentation.kit.inbound import KEY, ROUTE_NAMES
-from stardust_auto.instrumentation.wsgi.application import WsgiSpan
+from stardust_auto.instrumentation.wsgi.span import WsgiSpan
 from stardust_auto.process.context import current_span
 
 if TYPE_CHECKING:
