@@ -74,8 +74,9 @@ class Live(Generic[T]):
         if pinned is not None:
             return pinned
         loader = self._loader
-        settings = loader.state.settings
-        return settings if loader.ready and settings is not None else loader.load(loader.start_timeout)
+        if loader.ready:
+            return loader.state.settings  # type: ignore[return-value]  # a ready state has settings
+        return loader.load(loader.start_timeout)
 
     def __call__(self) -> T:
         """The current settings: so that a handle is a FastAPI dependency, ``Depends(config)``."""

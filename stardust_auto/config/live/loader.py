@@ -138,10 +138,10 @@ class Loader(Generic[T]):
         """Forget every state, so that the next read loads. With ``kept`` only those callbacks stay; return those there were."""
         self.close()
         with self._judging:
+            self.ready = self.closed = False  # first: a read that finds ready takes the state as it is
             self.state = State()
             self._recipe = replace(self._recipe, overrides=())
             self._logged.clear()
-            self.ready = self.closed = False
             return self.callbacks.begin_again(kept)
 
     def reload(self) -> bool:
