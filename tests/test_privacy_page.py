@@ -1,4 +1,4 @@
-"""``docs/privacy.md`` says what leaves the process: its tables are made of what the code does, and are checked here.
+"""``docs/privacy.md``, and its Chinese twin, say what leaves the process: its tables are made of what the code does, and are checked here.
 
 Write them anew with ``UPDATE_DOCS=1 python -m pytest tests/test_privacy_page.py``.
 """
@@ -23,7 +23,8 @@ from stardust_auto.tracing.redaction import error_text, redact_sql
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAGE = Path(__file__).parents[1] / "docs" / "privacy.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {"en": DOCS / "privacy.md", "zh": DOCS / "zh" / "privacy.md"}
 SECRET = "hunter2"
 
 
@@ -144,9 +145,7 @@ def code(text: str) -> str:
 
 
 def table(title: str) -> str:
-    lines = ["| The program has | Sent is |", "|---|---|"]
-    lines += [f"| {code(row.seen)} | {code(row.sent)} |" for row in TABLES[title]]
-    return "\n".join(lines)
+    return "".join(f"| {code(row.seen)} | {code(row.sent)} |\n" for row in TABLES[title])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.seen for row in ROWS])
@@ -154,17 +153,25 @@ def test_nothing_secret_is_in_what_is_sent(row: Row) -> None:
     assert SECRET not in row.sent
 
 
-def test_the_page_says_what_the_code_does() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("language", PAGES)
+def test_the_page_says_what_the_code_does(language: str) -> None:
+    page = PAGES[language]
+    text = page.read_text(encoding="utf-8")
 
     def anew(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{table(match[2])}\n{match[3]}"
+        return f"{match[1]}{table(match[2])}{match[3]}"
 
-    made = re.sub(r"(<!-- table: (.*?) -->)\n.*?(<!-- end -->)", anew, text, flags=re.DOTALL)
+    made = re.sub(r"(<!-- table: (.*?) -->\n.*?\n\|---\|---\|\n).*?(<!-- end -->)", anew, text, flags=re.DOTALL)
     if os.environ.get("UPDATE_DOCS"):
-        PAGE.write_text(made, encoding="utf-8")
-    assert set(re.findall(r"<!-- table: (.*?) -->", text)) == set(TABLES)
+        page.write_text(made, encoding="utf-8")
+    assert re.findall(r"<!-- table: (.*?) -->", text) == list(TABLES)
     assert made == text
+
+
+def test_both_languages_have_the_same_sections_and_items() -> None:
+    english, chinese = (page.read_text(encoding="utf-8") for page in PAGES.values())
+    for mark in ("\n## ", "\n* "):
+        assert chinese.count(mark) == english.count(mark), mark
 
 
 PLANTED_SQL = [

@@ -33,3 +33,11 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
         names["consumer"].stop()
         names["provider"].stop()
     assert "8001" in capsys.readouterr().out
+
+
+def test_the_chinese_twin_has_the_same_code_sections_and_rows() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in (PAGE, PAGE.parent / "zh" / PAGE.name)]
+    blocks = [re.findall(r"```python\n.*?```", text, re.DOTALL) for text in texts]
+    assert blocks[1] == blocks[0]
+    for mark in ("\n## ", "\n| ", "\n1. ", "\n5. "):
+        assert texts[1].count(mark) == texts[0].count(mark), mark
