@@ -21,7 +21,7 @@ EDGE_CASES = {
     "edge-cases-libraries.md": "IRSDW",
     "edge-cases-settings.md": "C",
 }
-_PAGE = re.compile(r"(?<![\w/])((?:[\w-]+/)*[\w-]+(?:\.zh-CN)?\.md)\b")
+_PAGE = re.compile(r"(?<![\w/.-])((?:\.\./)*(?:[\w-]+/)*[\w-]+(?:\.zh-CN)?\.md)\b")
 _SECTION = re.compile(r"\bprotocol\.md §(\d+(?:\.\d+)?)")
 
 
@@ -74,9 +74,8 @@ def test_every_page_that_is_cited_exists() -> None:
         for match in _PAGE.finditer(_text(path)):
             name = match[1]
             places = (path.parent / name, ROOT / name, ROOT / "docs" / name)
-            if not any(place.exists() for place in places) and "/" not in name.removeprefix("docs/").removeprefix(
-                "zh/"
-            ):
+            elsewhere = "/" in name.removeprefix("../").removeprefix("../").removeprefix("docs/").removeprefix("zh/")
+            if not elsewhere and not any(place.exists() for place in places):
                 missing.append(f"{_at(path, match.start())}: {name}")
     assert missing == []
 
