@@ -80,6 +80,17 @@ def test_every_page_that_is_cited_exists() -> None:
     assert missing == []
 
 
+def test_every_file_and_folder_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`((?:[\w.]+/)+[\w.]*)`", _text(ROOT / "docs" / "architecture.md"))
+    assert len(named) > 20
+    missing = [
+        name
+        for name in named
+        if not any((base / end).exists() for base in (ROOT, ROOT / "stardust_auto") for end in (name, f"{name}.py"))
+    ]
+    assert missing == []
+
+
 def test_every_section_of_the_protocol_that_is_cited_exists() -> None:
     headings = set(re.findall(r"^#+ §?(\d+(?:\.\d+)?)\b", _text(ROOT / "docs" / "protocol.md"), re.MULTILINE))
     missing = [
