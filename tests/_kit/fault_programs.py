@@ -311,15 +311,16 @@ def _server_faults() -> Iterator[Fault]:
 
 
 def _data_faults() -> Iterator[Fault]:
-    for name, members in {
+    logins: dict[str, dict[str, Any]] = {
         "a token with a line break": {"token": "a\r\nX: y"},
         "a token beyond Latin-1": {"token": "t\u4e2d\ufffd"},
         "a null token": {"token": None},
         "a token of 15 KB": {"token": "x" * 15_000},
         "a token that is a list": {"token": [1]},
-    }.items():
+    }
+    for name, members in logins.items():
         yield Fault(f"login gives {name}", data(**members), path="app/login", waits=False, quick="break" in name)
-    for name, members in {
+    pings: dict[str, dict[str, Any]] = {
         "period 0": {"period": 0},
         "period -1": {"period": -1},
         "period 10^18": {"period": 10**18},
@@ -330,18 +331,20 @@ def _data_faults() -> Iterator[Fault]:
         "10 000 commands": {"commands": [{"id": n, "command": "x"} for n in range(1, 10_001)]},
         "commands that are text": {"commands": "none"},
         "a token with a line break": {"token": "a\r\nX: y"},
-    }.items():
+    }
+    for name, members in pings.items():
         off = "a year" in name
         yield Fault(
             f"ping gives {name}", data(**members), path="app/ping", lines=1 if off else 0, waits=False, stores=not off
         )
-    for name, members in {
+    reports: dict[str, dict[str, Any]] = {
         "100 000 excludes": {"excludes": [f"none{n}" for n in range(100_000)]},
         "period 0": {"period": 0},
         "2^31 samples": {"maxSamples": 2**31, "maxErrors": 2**31},
         "negative limits": {"maxSamples": -1, "maxErrors": -1, "timeout": -1, "maxTagLength": -1},
         "limits that are lists": {"maxSamples": [], "timeout": {}, "excludes": 7},
-    }.items():
+    }
+    for name, members in reports.items():
         yield Fault(f"report gives {name}", data(**members), path="trace/reportraw", lines=0, waits=False, stores=True)
 
 

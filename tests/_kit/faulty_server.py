@@ -16,12 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from websockets.frames import Opcode
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 # The server's own log would show what the tests look for in the client's.
 _nobody = logging.Logger("nobody", logging.CRITICAL + 1)  # noqa: LOG001 - not in the tree, so no handler gets it
 
-Answer = Callable[["Handler"], None]
+Answer = Callable[["Handler"], object]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -99,6 +100,7 @@ class Socket:
         head = "".join(f"{name}: {value}\r\n" for name, value in handler.headers.items())
         self._protocol.receive_data(f"{handler.requestline}\r\n{head}\r\n".encode())
         (request,) = self._protocol.events_received()
+        assert isinstance(request, Request)
         self._protocol.send_response(self._protocol.accept(request))
 
     def serve(self) -> None:
@@ -255,7 +257,13 @@ class FaultyServer(ThreadingHTTPServer):
                 | {"commands": self.commands}
             )
         elif path == "trace/reportraw":
-            data = {"period": 60, "maxSamples": 1, "maxErrors": 10, "timeout": 5000, "maxTagLength": 1024}
+            data: dict[str, Any] = {
+                "period": 60,
+                "maxSamples": 1,
+                "maxErrors": 10,
+                "timeout": 5000,
+                "maxTagLength": 1024,
+            }
             data |= {"requestTagLength": 1024, "enableMeter": True, "excludes": self.excludes}
             if self.echo_batches:
                 data["batchId"] = handler.call_body["BatchId"]

@@ -125,6 +125,11 @@ def _output(result: Any, process: Any, *_: object, **__: object) -> None:
             guard.look(f"the output of {str(process.args)[:60]!r}", shown)
 
 
+def _issued_by_name(value: Any, _store: Any, name: str) -> None:
+    if name != "console key":
+        guard.plant(value, issued=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     from stardust_auto.privacy import Secret
     from stardust_auto.server.store.apps import Apps
@@ -133,7 +138,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _watch(Secret, "__init__", lambda _none, _self, value: guard.plant(value))
     _watch(Apps, "_issue", lambda issued, *_: guard.plant(issued, issued=True))
     # The administrator's key is shown on purpose: it is how a person gets into the console.
-    _watch(Store, "secret", lambda value, _self, name: name != "console key" and guard.plant(value, issued=True))
+    _watch(Store, "secret", _issued_by_name)
     _watch(subprocess.Popen, "communicate", _output)
     _watch(pytest.ExceptionInfo, "fill_unfilled", _exception)
     _record_factory()

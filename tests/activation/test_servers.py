@@ -108,8 +108,8 @@ def test_tools_work_as_ever(launch: Run, run: Run, python: str, tmp_path: Path, 
     def outcome(start: Run) -> tuple[int, str, str, str]:
         done = start([python, *arguments])
         report = run([python, "-m", "coverage", "report", "-m"]).stdout if "coverage" in arguments else ""
-        texts = (re.sub(r"[\d.]+ ?([num]?sec|s)\b", "T", text) for text in (done.stdout, done.stderr))
-        return (done.returncode, *texts, report)
+        out, err = (re.sub(r"[\d.]+ ?([num]?sec|s)\b", "T", text) for text in (done.stdout, done.stderr))
+        return done.returncode, out, err, report
 
     plain = outcome(run)
     assert plain == outcome(launch)

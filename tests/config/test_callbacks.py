@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
@@ -16,6 +16,9 @@ from pydantic import BaseModel
 from stardust_auto import live
 from stardust_auto.config import MemoryClient, StardustSettings
 from stardust_auto.process.signals import blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Shop(StardustSettings):
@@ -269,8 +272,12 @@ def test_callbacks_run_in_order_of_registration() -> None:
     client = MemoryClient({"a": 1, "b": 1})
     handle = live(Shop, client=client)
     order: list[str] = []
+
+    def noting(name: str) -> Callable[[int, int], None]:
+        return lambda old, new: order.append(name)
+
     for name in "xyz":
-        handle.on_change(lambda s: s.a, lambda old, new, name=name: order.append(name))
+        handle.on_change(lambda s: s.a, noting(name))
     handle.start()
     client.publish({"a": 2})
     assert handle.wait_callbacks(5)

@@ -107,6 +107,7 @@ def test_fields_that_wait_for_a_restart_are_told(console: Console) -> None:
 
 def test_a_program_without_a_class_uses_what_it_is_served(console: Console) -> None:
     with StardustClient(app_id="shop") as client:
+        assert client.config is not None
         assert client.config.wait_loaded(5)
         heard(console, lambda instance: instance["state"] == "used")
         version = console.publish(pool="7000")

@@ -27,7 +27,7 @@ class Leaf(BaseModel, frozen=True):
 
 
 class Node(BaseModel, frozen=True):
-    leaf: Leaf = Leaf()
+    leaf: Leaf = Leaf()  # type: ignore[call-arg]  # an alias has a default
     leaves: list[Leaf] = []
     named: dict[str, Leaf] = {}
     either: int | list[str] = 0

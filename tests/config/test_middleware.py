@@ -77,7 +77,12 @@ def test_asgi_pins_each_request_and_loads_off_the_loop() -> None:
     config = live(Shop, client=client)
     built_on: list[threading.Thread] = []
     start = config.start
-    config.start = lambda timeout=None: (built_on.append(threading.current_thread()), start(timeout))[1]  # type: ignore[method-assign]  # to see the thread
+
+    def noted(timeout: float | None = None) -> Any:
+        built_on.append(threading.current_thread())
+        return start(timeout)
+
+    config.start = noted  # type: ignore[method-assign]  # to see the thread
     seen: list[tuple[int, int]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

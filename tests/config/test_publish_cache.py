@@ -29,7 +29,8 @@ DELETED_SECONDS = 30.0
 #: From a publish to its push: at once, as measured (16 to 80 ms), as with the console (0.5 s), and slow.
 PUSH_DELAYS = (0.0, 0.08, 0.5, 1.0)
 #: Ages of the two caches at the moment of the publish.
-AGES = tuple(itertools.product((0.0, 0.01, 2.3, 5.0, 7.9, 9.99, 12.0, 29.0), repeat=2))
+_AGE = (0.0, 0.01, 2.3, 5.0, 7.9, 9.99, 12.0, 29.0)
+AGES = tuple(itertools.product(_AGE, _AGE))
 
 V1 = {"greeting": "r0", "pool": "0", "fixed": "1"}
 V2 = {"greeting": "r1", "pool": "1", "fixed": "1"}
@@ -368,7 +369,8 @@ def test_the_flag_counts_for_the_answer_that_has_it(whole: ScriptedCenter, clock
 
 
 def test_an_answer_of_any_shape_says_coherent_only_by_true(whole: ScriptedCenter, clock: ManualClock) -> None:
-    for value in (1, "true", None, [], {"a": 1}):
+    values: tuple[Any, ...] = (1, "true", None, [], {"a": 1})
+    for value in values:
         client = whole.client(clock=clock, use_cache=False)
         answer: dict[str, Any] = {"version": 1, "configs": dict(V1), "coherent": value}
         whole.script.append(answer)

@@ -271,7 +271,7 @@ def test_a_static_field_waits_for_the_restart(lines: pytest.LogCaptureFixture) -
     handle = live(Fixed, client=client)
     assert handle.current.workers == 4
     client.publish({"workers": "8", "server:port": "81", "server:banner": "hi", "level": "debug"})
-    assert handle.current == Fixed(workers=4, level="debug", server={"port": 80, "banner": "hi"})
+    assert handle.current == Fixed(workers=4, level="debug", server=Fixed.Server(port=80, banner="hi"))
     assert handle.status.pending_restart == ("server.port", "workers")
     assert "waits for a restart" in str(handle.explain("workers"))
     client.publish({"workers": "9", "server:port": "81", "level": "warn"})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from _kit.ctl import Result
 
 from stardust_auto.ctl import main
 from stardust_auto.server import EmbeddedServer
@@ -43,19 +42,6 @@ class Settings(StardustSettings):
 class Needy(StardustSettings):
     region: str
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one run of stardustctl did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Result
+    from _kit.ctl import Result
 
     from stardust_auto.server import EmbeddedServer
 
@@ -60,6 +60,7 @@ def test_two_programs_with_one_secret_and_no_common_folder_are_both_let_in(
         monkeypatch.setenv("STARDUST_CACHE_DIR", str(tmp_path / folder))
         client = StardustClient(server=server.url, app_id="shop", secret="mine-123-and-more", enable_trace=False)
         client.start()
+        assert client.config is not None
         assert client.config.wait_loaded(10)
         client.stop()
     assert login(server, "shop", "mine-123-and-more") == 0

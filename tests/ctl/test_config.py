@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Result
+    from _kit.ctl import Result
 
 
 def test_a_value_is_staged_then_published(shop: Callable[..., Result]) -> None:

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Result
+    from _kit.ctl import Result
 
     from stardust_auto.server import EmbeddedServer
 

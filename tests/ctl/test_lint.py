@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Result
+    from _kit.ctl import Result
 
 HEAD = """
 from typing import Annotated

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Result
+    from _kit.ctl import Result
 
 
 def test_what_is_staged_is_checked_before_anybody_is_hurt(shop: Callable[..., Result], program: str) -> None:

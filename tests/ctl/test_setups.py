@@ -20,7 +20,7 @@ from stardust_auto.activation.install import site_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Result
+    from _kit.ctl import Result
 
     from stardust_auto.server import EmbeddedServer
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Result
+    from _kit.ctl import Result
 
     from stardust_auto.server import EmbeddedServer
     from stardust_auto.server.local import LocalServer

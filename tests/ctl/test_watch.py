@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Result
+    from _kit.ctl import Result
 
 from contextlib import contextmanager
 

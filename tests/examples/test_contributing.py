@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Place
+    from _kit.examples import Place
 
 GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from _kit.examples import Place
 
 
 def test_the_shop_in_one_command(place: Place) -> None:

@@ -8,7 +8,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from _kit.examples import Place
 
 
 def _get(url: str) -> dict[str, object]:

@@ -106,6 +106,7 @@ def store(valkey):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    server: Web
     protocol_version = "HTTP/1.1"
 
     def answer(self):

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import sys
 import threading
+from typing import Any
 
 import httpx
 import pytest
@@ -216,7 +217,7 @@ def test_django(same):
 
         return StreamingHttpResponse(pieces())
 
-    urls = type(sys)("stardust_test_asgi_urls")
+    urls: Any = type(sys)("stardust_test_asgi_urls")
     urls.urlpatterns = [
         path("items/<int:number>/", item),
         path("plain/", plain),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -49,13 +50,13 @@ def test_sqlalchemy_engine_pools_and_the_connections_below(same, tmp_path):
     def probe():
         path = tmp_path / "shop.db"
         path.unlink(missing_ok=True)
-        results = []
+        results: list[Any] = []
         for engine in (
             sa.create_engine(f"sqlite:///{path}"),
             sa.create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}),
             sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(path, factory=sqlite3.Connection)),
         ):
-            seen = []
+            seen: list[Any] = []
             sa.event.listen(
                 engine, "connect", lambda raw, _record, seen=seen: seen.append(raw.execute("SELECT 1").fetchone())
             )
@@ -76,7 +77,7 @@ def test_sqlalchemy_engine_pools_and_the_connections_below(same, tmp_path):
             raw = engine.raw_connection()
             cursor = raw.cursor()
             results += [cursor.execute("SELECT count(*) FROM books").fetchall(), cursor.description]
-            driver = raw.driver_connection
+            driver: Any = raw.driver_connection
             results += [isinstance(driver, sqlite3.Connection), type(driver).__name__, driver.total_changes]
             raw.close()
             if engine.pool.__class__ is StaticPool:  # one connection, from every thread
@@ -111,9 +112,9 @@ def test_sqlalchemy_session_and_its_errors(same):
             results.append(told(caught.value))
             session.rollback()
             results.append((book.title, sa.inspect(book).persistent))
-            with pytest.raises(OperationalError) as caught:
+            with pytest.raises(OperationalError) as unknown:
                 session.execute(sa.text("SELECT nothing FROM nowhere"))
-            results.append(told(caught.value))
+            results.append(told(unknown.value))
         inspector = sa.inspect(engine)
         results += [inspector.get_table_names(), inspector.get_unique_constraints("books")]
         engine.dispose()

@@ -205,8 +205,12 @@ def test_metadata_of_what_is_patched(same):
 
 @pytest.mark.parametrize("transport", [httpx.MockTransport(lambda request: httpx.Response(204)), None])
 def test_transports_of_the_programs_own(same, transport):
+    def empty(_environ, start):
+        start("204 No Content", [])
+        return [b""]
+
     if transport is None:
-        transport = httpx.WSGITransport(app=lambda _environ, start: (start("204 No Content", []) and None) or [b""])
+        transport = httpx.WSGITransport(app=empty)
 
     def probe():
         with httpx.Client(transport=transport, base_url="http://inside") as client:
@@ -254,7 +258,11 @@ def test_a_body_that_breaks_off_is_an_error(trace, web, kind):
 
 
 def test_a_cancelled_request_is_counted_and_no_error(trace, web):
-    web.routes["/slow"] = (0, {}, lambda _handler: time.sleep(0.5) or (200, {}, b""))
+    def slow(_handler):
+        time.sleep(0.5)
+        return 200, {}, b""
+
+    web.routes["/slow"] = (0, {}, slow)
 
     async def main():
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
+from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
@@ -29,9 +30,10 @@ class Apache:
     """What the C code of mod_wsgi does."""
 
     def __init__(self):
-        self.module = types.ModuleType("mod_wsgi")
-        self.module.event_callbacks = []
-        self.module.subscribe_events = self.module.event_callbacks.append
+        module: Any = types.ModuleType("mod_wsgi")
+        module.event_callbacks = []
+        module.subscribe_events = module.event_callbacks.append
+        self.module = module
 
     def load(self, path):
         name = f"_mod_wsgi_{hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()}"

@@ -260,7 +260,7 @@ def test_a_cancelled_statement_is_counted_and_no_error(trace, server):
 
 
 def test_cursors_of_the_programs_own_are_traced_once(same, server):
-    class Mine(psycopg.Cursor):
+    class Mine(psycopg.Cursor):  # type: ignore[name-defined]  # psycopg is imported by a call
         def execute(self, query, params=None, **options):
             return super().execute(query, params, **options)
 

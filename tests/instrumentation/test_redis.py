@@ -8,6 +8,7 @@ import inspect
 import pickle
 import socket
 import threading
+from typing import Any
 
 import pytest
 import redis
@@ -297,7 +298,8 @@ def test_cluster_classes_are_patched(trace):
 def test_asyncio(same, store):
     async def main():
         async with redis.asyncio.Redis(port=store) as client:
-            results = [await client.set("k", "secret"), await client.get("k")]
+            results: list[Any] = [await client.set("k", "secret"), await client.get("k")]
+            pipeline: Any
             async with client.pipeline(transaction=True) as pipeline:
                 results += await pipeline.set("k", 1).incr("k").execute()
             results.append(await client.pipeline().execute())
@@ -317,7 +319,8 @@ def test_cancelled_mid_await(trace, store):
     async def main():
         async with redis.asyncio.Redis(port=store) as client:
             await client.ping()
-            task = asyncio.create_task(client.blpop("never", timeout=30))
+            blocked: Any = client.blpop("never", timeout=30)
+            task = asyncio.create_task(blocked)
             async with redis.asyncio.Redis(port=store) as other:
                 while await other.info("clients") and not (await other.info("clients"))["blocked_clients"]:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import redis
@@ -120,7 +121,8 @@ def test_sync(same, start):
 def test_asyncio(same, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
-            results = [await client.set("a", "secret"), await client.get("a")]
+            results: list[Any] = [await client.set("a", "secret"), await client.get("a")]
+            pipeline: Any
             async with client.pipeline() as pipeline:
                 results.append(await pipeline.set("a", 1).incr("a").get("zz").execute())
             results.append(await client.pipeline().execute())
@@ -159,6 +161,7 @@ def test_moved_is_one_span_asyncio(trace, nodes, start):
             await client.set("moving", 1)
             await client.getdel("moving")
             move(nodes, "moving")
+            pipeline: Any
             async with client.pipeline() as pipeline:
                 assert await pipeline.set("moving", 1).get("moving").get("other").execute() == [True, b"1", None]
             await client.getdel("moving")
@@ -199,7 +202,8 @@ def test_ask_is_one_span(same, half_moved, start):
 def test_ask_is_one_span_asyncio(same, half_moved, start):
     async def main():
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
-            results = [await client.set(half_moved, 1), await client.get(half_moved)]
+            results: list[Any] = [await client.set(half_moved, 1), await client.get(half_moved)]
+            pipeline: Any
             async with client.pipeline() as pipeline:
                 results.append(await pipeline.set(half_moved, 2).get(half_moved).execute())
             return [*results, await client.getdel(half_moved)]
@@ -253,9 +257,9 @@ def test_watch_and_transaction(same, start):
                 pipeline.watch("{n}a")
                 client.set("{n}a", 5)
                 pipeline.multi()
-                with pytest.raises(redis.WatchError) as caught:
+                with pytest.raises(redis.WatchError) as watched:
                     pipeline.incr("{n}a").execute()
-                results.append(str(caught.value))
+                results.append(str(watched.value))
             return results, client.getdel("{n}a")
 
     trace = same(probe)
@@ -273,9 +277,10 @@ def test_watch_and_transaction_asyncio(same, start):
         async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=start) as client:
             if not TRANSACTIONS:
                 return None
+            pipeline: Any
             async with client.pipeline(transaction=True) as pipeline:
                 await pipeline.watch("{n}a")
-                results = [await pipeline.get("{n}a")]
+                results: list[Any] = [await pipeline.get("{n}a")]
                 pipeline.multi()
                 results.append(await pipeline.set("{n}a", 1).incr("{n}a").execute())
                 await pipeline.watch("{n}a")

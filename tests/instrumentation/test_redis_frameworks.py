@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import types
+from typing import Any
 
 import fakeredis
 import pytest
@@ -146,9 +148,13 @@ def test_a_cache_that_cannot_be_made(same, store, backend):
     assert words(same(probe)) == []
 
 
+#: Where the jobs find the server and the tracer of a test.
+place: Any = types.SimpleNamespace()
+
+
 def job(number):
     """What rq runs: commands of the program's own, inside the worker's."""
-    with redis.Redis(port=job.port) as client:
+    with redis.Redis(port=place.port) as client:
         client.incrby("jobs", number)
     if number < 0:
         raise ValueError("a job that fails")
@@ -156,13 +162,13 @@ def job(number):
 
 
 def spanned(number):
-    with spanned.tracer.new_span("job"):
+    with place.tracer.new_span("job"):
         return job(number)
 
 
 @pytest.mark.case("D1")
 def test_rq_with_a_worker_in_this_process(same, store):
-    job.port = store
+    place.port = store
 
     def probe():
         with redis.Redis(port=store) as client:
@@ -172,7 +178,8 @@ def test_rq_with_a_worker_in_this_process(same, store):
             jobs = [queue.enqueue(job, number) for number in (1, 2, -1)]
             rq.SimpleWorker([queue], connection=client).work(burst=True)
             results = [one.get_status(refresh=True) for one in jobs] + [one.return_value() for one in jobs]
-            trace = jobs[2].latest_result().exc_string
+            result: Any = jobs[2].latest_result()
+            trace = result.exc_string
             return results, trace.splitlines()[-3:], client.get("jobs"), queue.count, queue.failed_job_registry.count
 
     trace = same(probe)
@@ -181,8 +188,8 @@ def test_rq_with_a_worker_in_this_process(same, store):
 
 
 def test_t01_commands_of_a_job_are_children_of_its_span(trace, store):
-    job.port = store
-    spanned.tracer = trace.tracer
+    place.port = store
+    place.tracer = trace.tracer
     with redis.Redis(port=store) as client:
         queue = rq.Queue(connection=client)
         queue.enqueue(spanned, 4)
@@ -198,8 +205,13 @@ def test_fakeredis_with_all_that_is_patched(same):
             fakeredis.FakeRedis(server=server),
             fakeredis.FakeStrictRedis(server=server, decode_responses=True),
         )
-        results = [client.set("n", 1), other.get("n"), isinstance(client, redis.Redis), type(client).__name__]
-        pipeline = client.pipeline()
+        results: list[Any] = [
+            client.set("n", 1),
+            other.get("n"),
+            isinstance(client, redis.Redis),
+            type(client).__name__,
+        ]
+        pipeline: Any = client.pipeline()
         results.append(pipeline.incr("n").get("n").execute())
         pipeline.watch("n")
         other.set("n", 7)
@@ -208,13 +220,13 @@ def test_fakeredis_with_all_that_is_patched(same):
         with pytest.raises(redis.WatchError) as caught:
             pipeline.execute()
         results += [str(caught.value), client.get("n"), client.lpush("list", "a"), client.blpop("list", timeout=1)]
-        with pytest.raises(redis.ResponseError) as caught:
+        with pytest.raises(redis.ResponseError) as refused:
             client.lpush("n", 1)
-        results.append(str(caught.value))
+        results.append(str(refused.value))
         server.connected = False
-        with pytest.raises(redis.ConnectionError) as caught:
+        with pytest.raises(redis.ConnectionError) as gone:
             client.get("n")
-        return [*results, str(caught.value)]
+        return [*results, str(gone.value)]
 
     assert words(same(probe)) == [
         "SET",
@@ -235,7 +247,8 @@ def test_fakeredis_with_all_that_is_patched(same):
 def test_fakeredis_asyncio(same):
     async def main():
         async with fakeredis.FakeAsyncRedis() as client:
-            results = [await client.set("n", 1), isinstance(client, redis.asyncio.Redis)]
+            results: list[Any] = [await client.set("n", 1), isinstance(client, redis.asyncio.Redis)]
+            pipeline: Any
             async with client.pipeline() as pipeline:
                 results.append(await pipeline.incr("n").get("n").execute())
             return results

@@ -13,6 +13,7 @@ import textwrap
 import types
 import unittest.mock
 from contextlib import contextmanager
+from typing import Any
 from wsgiref import handlers
 
 import pytest
@@ -92,8 +93,9 @@ def test_modules_imported_before_are_patched_at_once():
 
 @pytest.mark.case("I4")
 def test_reload_is_patched_again_once(trace):
-    import wsgiref.handlers as module
+    import wsgiref.handlers
 
+    module: Any = wsgiref.handlers
     before = module.BaseHandler
     importlib.reload(module)
     try:
@@ -254,7 +256,7 @@ def test_metadata_of_patched_callables(same):
 def test_autospec(same):
     def probe():
         with unittest.mock.patch.object(requests.Session, "send", autospec=True) as send:
-            session = requests.Session()
+            session: Any = requests.Session()
             session.send("request", timeout=1)
             try:
                 session.send()
@@ -317,7 +319,7 @@ def test_no_target_costs_no_wrapt():
 
 
 def test_disable_and_enable(trace, web):
-    plain = requests.Session.send.__wrapped__
+    plain = vars(requests.Session)["send"].__wrapped__
     with requests.Session() as session:
         session.trust_env = False
         session.get(web.url)
@@ -386,7 +388,7 @@ def test_a_rate_of_faults_switches_an_integration_off_for_a_time(traced_block, m
 
 
 class Answering(requests.adapters.BaseAdapter):
-    def send(self, request, **kwargs):
+    def send(self, request, *_args, **_kwargs):
         response = requests.Response()
         response.status_code, response.raw, response._content = 204, unittest.mock.Mock(spec=[]), b""
         return response
@@ -407,13 +409,13 @@ def test_states_tell_what_a_doctor_needs(trace):
 def test_third_party_integration(traced_block, monkeypatch):
     import importlib.metadata
 
-    module = types.ModuleType("thirdparty")
+    module: Any = types.ModuleType("thirdparty")
     module.work = lambda: "plain"
 
     def make(plain):
         return lambda: f"traced {plain()}"
 
-    provider = types.ModuleType("thirdparty_stardust")
+    provider: Any = types.ModuleType("thirdparty_stardust")
     provider.INTEGRATION = Integration(
         "thirdparty", {"thirdparty": lambda target, patches: patches.wrap(target, "work", make)}, {}
     )

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -149,6 +151,7 @@ def test_public_hosts_get_no_headers_by_default(trace):
     from stardust_auto.instrumentation.registry import registry
 
     rule = registry.patches("requests").propagation
+    assert rule is not None
     assert rule.allows("127.0.0.1")
     assert rule.allows("stock")
     assert not rule.allows("api.example.com")
@@ -173,7 +176,13 @@ def test_errors_are_the_same_objects_and_recorded(same, session):
             try:
                 session.get(url)
             except requests.ConnectionError as error:
-                return type(error), error.request.url, error.response, type(error.__context__), error.__cause__
+                return (
+                    type(error),
+                    error.request and error.request.url,
+                    error.response,
+                    type(error.__context__),
+                    error.__cause__,
+                )
 
         trace = same(probe)
     (span,) = client_spans(trace)
@@ -187,7 +196,7 @@ def test_an_error_passes_one_frame_of_ours(trace, session):
     raised = RuntimeError("mine")
 
     class Failing(BaseAdapter):
-        def send(self, request, **kwargs):
+        def send(self, request, *_args, **_kwargs):
             raise raised
 
         def close(self):
@@ -198,7 +207,7 @@ def test_an_error_passes_one_frame_of_ours(trace, session):
         session.get("mock://x/")
     assert caught.value is raised
     assert raised.__context__ is None
-    assert [entry.path.name for entry in caught.traceback if "stardust_auto" in str(entry.path)] == ["calls.py"]
+    assert [Path(entry.path).name for entry in caught.traceback if "stardust_auto" in str(entry.path)] == ["calls.py"]
 
 
 @pytest.mark.case("R10")
@@ -279,7 +288,7 @@ def test_arguments(same, web, session):
 @pytest.mark.case("R16")
 def test_headers_none(same, web, session):
     def probe():
-        prepared = requests.Request("GET", web.url).prepare()
+        prepared: Any = requests.Request("GET", web.url).prepare()
         prepared.headers = None
         return session.send(prepared).status_code
 
@@ -407,7 +416,7 @@ def test_hooks_run_once_inside_the_span(trace, web, session):
 @pytest.mark.case("R19")
 def test_custom_adapters(same, session):
     class Nothing(BaseAdapter):
-        def send(self, request, **kwargs):
+        def send(self, request, *_args, **_kwargs):
             return None
 
         def close(self):
@@ -419,7 +428,7 @@ def test_custom_adapters(same, session):
 
 @pytest.mark.case("R20")
 def test_retries_are_attempts_of_one_span(trace, web, session):
-    answers = [(503, {}, b""), (503, {}, b""), (200, {}, b"ok")]
+    answers: list[Any] = [(503, {}, b""), (503, {}, b""), (200, {}, b"ok")]
     web.routes["/flaky"] = (200, {}, lambda _handler: answers.pop(0))
     session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(3, status_forcelist=[503], backoff_factor=0)))
     assert session.get(web.url + "/flaky").text == "ok"
@@ -546,7 +555,7 @@ def test_urllib3_headers_are_unmutated(same, web):
 
 
 def test_urllib3_errors_and_arguments(same, web):
-    pool = urllib3.HTTPConnectionPool("127.0.0.1", web.server_port)
+    pool: Any = urllib3.HTTPConnectionPool("127.0.0.1", web.server_port)
     same(lambda: pool.urlopen())
     same(lambda: pool.urlopen("GET", None))
     same(lambda: pool.urlopen("GET", "/", unknown=3).status)

@@ -15,6 +15,7 @@ import unittest.mock
 import warnings
 import weakref
 from sqlite3 import dbapi2
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def opened(**keywords):
 
 
 class MyConnection(sqlite3.Connection):
-    calls = ()
+    calls: tuple[str, ...] = ()
 
-    def cursor(self):  # takes no factory: a wrapper on top would break it
+    def cursor(self):  # type: ignore[override]  # takes no factory: a wrapper on top would break it
         self.calls = (*self.calls, "cursor")
         return super().cursor()
 
@@ -131,7 +132,7 @@ def test_shortcuts_are_traced_once(trace):
 @pytest.mark.case("S9")
 def test_executemany_stays_lazy(same):
     def probe():
-        log = []
+        log: list[Any] = []
 
         def rows():
             try:
@@ -160,7 +161,7 @@ def test_users_factory_is_honoured_and_traced(same, form):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 connection = sqlite3.connect(":memory:", 5.0, 0, "DEFERRED", True, MyConnection)
-        connection.note = "has a dictionary"
+        connection.note = "has a dictionary"  # type: ignore[attr-defined]  # what is tested
         connection.cursor().execute("SELECT 1")
         connection.execute("SELECT 1")
         return (
@@ -197,7 +198,8 @@ def test_a_method_replaced_later_on_the_users_class_runs(trace):
 @pytest.mark.case("S12")
 def test_factories_that_are_functions(same):
     def probe():
-        connection = sqlite3.connect(":memory:", factory=lambda *args, **kwargs: MyConnection(*args, **kwargs))
+        made: Any = lambda *args, **kwargs: MyConnection(*args, **kwargs)  # noqa: E731 - a function, whatever its name
+        connection = sqlite3.connect(":memory:", factory=made)
         cursor = opened().cursor(lambda connection: MyCursor(connection))
         return type(connection), type(cursor), cursor.execute("select 1").fetchall()
 
@@ -216,7 +218,12 @@ def test_row_factory_gets_the_users_cursor(same):
     def probe():
         connection = opened()
         seen = []
-        connection.row_factory = lambda cursor, row: seen.append(cursor) or row
+
+        def row_of(cursor, row):
+            seen.append(cursor)
+            return row
+
+        connection.row_factory = row_of
         cursor = connection.execute(SELECT)
         cursor.fetchall()
         return all(one is cursor for one in seen), len(seen)
@@ -247,7 +254,7 @@ def test_attributes_round_trip(same):
 def test_dump_serialize_and_callbacks(same):
     def probe():
         connection = opened()
-        seen = []
+        seen: list[Any] = []
         connection.set_trace_callback(seen.append)
         connection.execute("SELECT a FROM t WHERE a = ?", (1,)).fetchall()
         connection.set_trace_callback(None)
@@ -451,7 +458,7 @@ def test_one_connect_under_all_names(same):
 def test_connect_does_not_become_a_method(same):
     def probe():
         class Holder:
-            connect = sqlite3.connect
+            connect: Any = sqlite3.connect
 
         return Holder().connect(":memory:").execute("SELECT 1").fetchall()
 
@@ -651,7 +658,9 @@ def test_a_class_of_the_program_is_not_told_of_its_traced_subclass(same):
         for _ in range(2):
             sqlite3.connect(":memory:", factory=Counted).close()
 
-        class Below(type(sqlite3.connect(":memory:", factory=Counted))):
+        base: Any = type(sqlite3.connect(":memory:", factory=Counted))
+
+        class Below(base):
             pass
 
         return (
@@ -665,8 +674,10 @@ def test_a_class_of_the_program_is_not_told_of_its_traced_subclass(same):
 
 
 def test_what_is_set_on_the_class_of_a_connection_is_set_on_the_programs_own(same):
-    class Mine(sqlite3.Connection):
+    class Program(sqlite3.Connection):
         pass
+
+    Mine: Any = Program
 
     def probe():
         connection = sqlite3.connect(":memory:", factory=Mine)
@@ -674,14 +685,14 @@ def test_what_is_set_on_the_class_of_a_connection_is_set_on_the_programs_own(sam
         seen = Mine.note, vars(Mine)["note"]
         del type(connection).note
         with pytest.raises(TypeError) as caught:
-            type(sqlite3.connect(":memory:")).note = 1
+            type(sqlite3.connect(":memory:")).note = 1  # type: ignore[attr-defined]  # what is tested
         return seen, hasattr(Mine, "note"), str(caught.value)
 
     same(probe)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("pickler", [pickle.dumps, pickle._dumps])
+@pytest.mark.parametrize("pickler", [pickle.dumps, vars(pickle)["_dumps"]])
 def test_the_class_of_a_connection_is_pickled_as_the_programs_own(same, pickler, protocol):
     def probe():
         connection = sqlite3.connect(":memory:", factory=Pickled)

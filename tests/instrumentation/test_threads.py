@@ -14,6 +14,7 @@ import sys
 import threading
 import types
 import weakref
+from typing import Any
 
 import pytest
 
@@ -76,10 +77,14 @@ def test_a_subclass_keeps_its_run_and_its_start(trace):
 
 def test_an_error_in_a_thread_reaches_its_hook_as_before(same):
     def probe():
-        seen = []
+        seen: list[Any] = []
+
+        def hook(args):
+            seen.append((args.exc_type, len(inspect.getinnerframes(args.exc_traceback))))
+
         plain, threading.excepthook = (
             threading.excepthook,
-            lambda args: seen.append((args.exc_type, len(inspect.getinnerframes(args.exc_traceback)))),
+            hook,
         )
         try:
             run_in(lambda: 1 / 0)
@@ -114,7 +119,9 @@ def test_a_pool_behaves_as_before(same):
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             results = [pool.submit(divmod, 7, 2).result(), pool.submit(dict, fn=1, parent=2).result()]
             errors = []
-            for task in (lambda: pool.submit(), lambda: pool.submit(int, "x").result(), lambda: pool.submit(fn=int)):
+            submit: Any = pool.submit
+            tasks: list[Any] = [lambda: submit(), lambda: submit(int, "x").result(), lambda: submit(fn=int)]
+            for task in tasks:
                 try:
                     task()
                 except Exception as error:
@@ -208,7 +215,7 @@ def test_switched_off_by_name(traced_block):
 
 
 def test_disable_puts_the_originals_back(trace):
-    wrapped = threading.Thread.start
+    wrapped: Any = threading.Thread.start
     assert instrumentation.disable("threads")
     try:
         assert threading.Thread.start is wrapped.__wrapped__
@@ -261,4 +268,5 @@ def test_threads_that_cannot_be_followed_are_reported(trace):
     from stardust_auto.instrumentation.threads import INTEGRATION
 
     with pytest.raises(AttributeError, match="_bootstrap_inner"):
-        INTEGRATION.targets["threading"](types.SimpleNamespace(Thread=Odd), None)
+        wrap: Any = INTEGRATION.targets["threading"]
+        wrap(types.SimpleNamespace(Thread=Odd), None)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
@@ -170,9 +171,9 @@ def test_the_validator_on_both_sides_finds_nothing(trace):
     for app in (lists, pieces, fails):
         environ = {"PATH_INFO": f"/{app.__name__}", "SCRIPT_NAME": "", "QUERY_STRING": ""}
         setup_testing_defaults(environ)
-        written = []
+        written: list[bytes] = []
         outside = validator(under_spans(registry.patches("wsgi"), validator(app)))
-        body = outside(environ, lambda status, headers, exc_info=None, write=written.append: write)
+        body: Any = outside(environ, lambda status, headers, exc_info=None, write=written.append: write)
         try:
             written.extend(body)
         finally:

@@ -8,6 +8,7 @@ import io
 import sys
 import threading
 from contextvars import copy_context
+from typing import Any
 from wsgiref.handlers import SimpleHandler
 from wsgiref.headers import Headers
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -40,7 +41,8 @@ def wrapped(app):
 
 def served(app, path="/a/b", **more):
     """What a server saw: the calls of start_response, the pieces, and the exception, if any."""
-    calls, pieces = [], []
+    calls: list[Any] = []
+    pieces: list[Any] = []
 
     def start_response(*args, **kwargs):
         calls.append((args, kwargs))
@@ -665,8 +667,9 @@ def flask_app():
         if flask.request.path == "/before":
             raise KeyError("before")
 
-    app.torn = []
-    app.teardown_request(lambda error: app.torn.append(type(error)))
+    torn: list[Any] = []
+    vars(app)["torn"] = torn
+    app.teardown_request(lambda error: torn.append(type(error)))
     return app
 
 
@@ -718,7 +721,7 @@ def test_django(same):
     def boom(request):
         raise ZeroDivisionError("boom")
 
-    urls = type(sys)("stardust_test_urls")
+    urls: Any = type(sys)("stardust_test_urls")
     urls.urlpatterns = [
         path("items/<int:number>/", lambda request, number: HttpResponse(f"item {number}")),
         re_path(r"^old/(?P<year>[0-9]{4})/$", lambda request, year: HttpResponse(year)),
@@ -735,7 +738,7 @@ def test_django(same):
         handler = WSGIHandler()
         seen = []
         for where in ("/items/1/", "/items/2/", "/old/1999/", "/stream/", "/boom/", "/nope/"):
-            statuses = []
+            statuses: list[str] = []
             body = handler(environ(where), lambda status, headers, statuses=statuses: statuses.append(status))
             seen.append(
                 (
@@ -795,8 +798,9 @@ def test_exceptions_that_bottle_and_falcon_answer_are_recorded_as_they_are(same)
 
         api = falcon.App()
         api.add_route("/bang", Item())
-        found = []
-        for app, path in ((shop, "/boom"), (shop, "/gone"), (api, "/bang")):
+        found: list[str] = []
+        apps: list[Any] = [(shop, "/boom"), (shop, "/gone"), (api, "/bang")]
+        for app, path in apps:
             body = app(environ(path, **{"wsgi.errors": io.StringIO()}), lambda status, *_: found.append(status))
             getattr(body, "close", lambda: None)()
         return found
@@ -862,7 +866,7 @@ def test_no_request_gets_the_name_of_another_route(trace):
     assert trace.names == ["/items/<int:number>", "/items"]
 
 
-AGREEING = [
+AGREEING: list[dict[str, Any]] = [
     {},
     {"path": "/"},
     {"path": "/site.css"},

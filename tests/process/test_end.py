@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from stardust_auto.process.end import EXIT_BUDGET_SECONDS, Phase, ProcessEnd
 
 
 def test_phases_run_in_their_order_and_each_function_once() -> None:
-    end, calls = ProcessEnd(), []
+    end = ProcessEnd()
+    calls: list[Any] = []
 
     def note(name: str) -> object:
         return lambda seconds: calls.append((name, 0 < seconds <= EXIT_BUDGET_SECONDS))
@@ -23,7 +25,8 @@ def test_phases_run_in_their_order_and_each_function_once() -> None:
 
 
 def test_one_at_fault_keeps_nobody_from_ending() -> None:
-    end, calls = ProcessEnd(), []
+    end = ProcessEnd()
+    calls: list[Any] = []
 
     def faulty(_seconds: float) -> None:
         raise ValueError("no")
@@ -36,7 +39,8 @@ def test_one_at_fault_keeps_nobody_from_ending() -> None:
 
 def test_what_is_registered_after_the_end_ends_too() -> None:
     # a library that ends processes asked for it; the process goes on for a while
-    end, calls = ProcessEnd(), []
+    end = ProcessEnd()
+    calls: list[Any] = []
     end.run()
     end.register(Phase.FLUSH, calls.append)
     end.run()
@@ -44,7 +48,8 @@ def test_what_is_registered_after_the_end_ends_too() -> None:
 
 
 def test_what_is_unregistered_does_not_run() -> None:
-    end, calls = ProcessEnd(), []
+    end = ProcessEnd()
+    calls: list[Any] = []
     end.register(Phase.FLUSH, calls.append)
     end.unregister(calls.append)
     end.run()

@@ -148,7 +148,8 @@ def test_astart_has_loaded_when_it_returns(server: EmbeddedServer, publish: Publ
 
 
 def calls_of(make: Callable[[], Any], register: str) -> tuple[Any, queue.Queue[dict[str, str]]]:
-    client, calls = make(), queue.Queue()
+    client = make()
+    calls: queue.Queue[dict[str, str]] = queue.Queue()
     getattr(client, register)(calls.put)
     return client, calls
 

@@ -266,7 +266,12 @@ def test_commands_from_a_ping_are_run_and_answered(server: FaultyServer, new_ses
     server.period = 1
     ran: list[str | None] = []
     session = new_session(server.url)
-    session.commands.register("my/cmd", lambda command: ran.append(command.argument) or "fine")
+
+    def note(command: Command) -> str:
+        ran.append(command.argument)
+        return "fine"
+
+    session.commands.register("my/cmd", note)
     session.start()
     server.wait_for("app/ping", 3)
     server.wait_for("app/commandreply", 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _kit.faulty_server import FaultyServer, totals
@@ -118,7 +118,12 @@ def test_fork_while_the_thread_holds_the_locks(server: FaultyServer, tmp_path: P
     import threading
 
     hold = threading.Event()
-    server.answers["my/path"] = lambda handler: (hold.wait(20), handler.reply(1))[1]
+
+    def held(handler: Any) -> None:
+        hold.wait(20)
+        handler.reply(1)
+
+    server.answers["my/path"] = held
     run(
         """
         reporter.start()

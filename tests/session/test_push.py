@@ -211,7 +211,7 @@ def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "generator", SimpleNamespace(random=lambda: 0.0))
 
 
-def serve(handle: Callable[..., None], **options: Any) -> Any:
+def serve(handle: Callable[..., Any], **options: Any) -> Any:
     running = websockets.sync.server.serve(handle, "127.0.0.1", 0, **options)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     return running

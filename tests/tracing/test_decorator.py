@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stardust_auto.process.context import current_span
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 def totals(tracer):
@@ -43,7 +47,7 @@ def test_generator_is_current_only_inside_its_body(tracer):
     inside = []
 
     @tracer.trace("gen")
-    def numbers():
+    def numbers() -> Generator[int, str, str]:
         inside.append(current_span.get().name)
         got = yield 1
         inside.append(got)
@@ -54,7 +58,7 @@ def test_generator_is_current_only_inside_its_body(tracer):
         return "done"
 
     iterator = numbers()
-    assert inspect.isgenerator(iterator)
+    assert inspect.isgenerator(iterator) is True
     assert next(iterator) == 1
     assert current_span.get() is None
     assert iterator.send("sent") == 2
@@ -128,7 +132,7 @@ def test_tasks_have_spans_of_their_own(tracer):
             return await inner() == span.span_id
 
     async def main() -> list[bool]:
-        return await asyncio.gather(outer("a"), outer("b"))
+        return [*await asyncio.gather(outer("a"), outer("b"))]
 
     assert asyncio.run(main()) == [True, True]
 

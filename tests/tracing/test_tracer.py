@@ -59,8 +59,13 @@ def test_a_clock_that_went_back_counts_as_zero(tracer, clock):
 def test_first_calls_are_sampled_and_the_rest_only_counted(tracer):
     tracer.apply(TracePolicy(max_samples=2))
     made = []
+
+    def tag(number):
+        made.append(number)
+        return str(number)
+
     for number in range(5):
-        tracer.record("n", tracer.now(), None, lambda number: made.append(number) or str(number), (number,))
+        tracer.record("n", tracer.now(), None, tag, (number,))
     builder = one(tracer, "n")
     assert builder.total == 5
     assert [sample.tag for sample in builder.samples] == ["0", "1"]

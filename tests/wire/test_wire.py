@@ -46,7 +46,7 @@ def named(line: dict[str, Any]) -> str:
 
 ANSWERED = [line for line in lines("starserver.jsonl") if "response" in line and "request" in line]
 DOTNET = [line for line in lines("dotnet-client.jsonl") if "response" in line]
-READERS = {
+READERS: dict[str, Any] = {
     "app/login": LoginReply,
     "app/logout": LoginReply,
     "app/ping": PingReply,
@@ -122,7 +122,7 @@ def test_a_pushed_frame_is_read() -> None:
     assert (later.start_time, later.expire) == (1795493733000, 1795493791000)
 
 
-REQUESTS = {
+REQUESTS: dict[str, Any] = {
     "app/login": LoginRequest,
     "app/ping": AppInfo,
     "trace/report": TraceReport,
