@@ -20,11 +20,11 @@ import sysconfig
 import time
 from dataclasses import dataclass
 
-from stardust_auto import activation
+from stardust_auto.activation import marks
 
 LAUNCHER = os.path.join(sysconfig.get_path("scripts"), "stardust-auto")
 SERVER = {"STARDUST_SERVER": "http://127.0.0.1:9", "STARDUST_APP_ID": "startup"}
-SITE = {"PYTHONPATH": activation.SITE}
+SITE = {"PYTHONPATH": marks.SITE}
 #: ``getrusage`` would count the memory of the process that starts ours.
 LOOK = (
     "import sys; status = open('/proc/self/status').read();"

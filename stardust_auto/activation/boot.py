@@ -11,7 +11,7 @@ import sys
 from _frozen_importlib import ModuleSpec  # importlib.machinery would cost more than all of activation
 
 from stardust_auto import agent
-from stardust_auto.activation import say, summary_wanted
+from stardust_auto.activation.marks import say, summary_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def activate(*, server: str | None, app_id: str | None, secret: str | None, scop
 
             log_to_stderr(options.log_level)
         if summary_wanted():
-            from stardust_auto.agent.agent import install
+            from stardust_auto.agent.install import install
 
             install(options, summary=True)
         if options.trace_enabled:
@@ -152,7 +152,7 @@ class TargetFinder:
                 self._installed = True
                 if self in sys.meta_path:
                     sys.meta_path.remove(self)
-                from stardust_auto.agent.agent import instrument
+                from stardust_auto.agent.install import instrument
 
                 instrument(self._options)
         except Exception as error:  # noqa: BLE001 - an import of the program must not fail because of us

@@ -11,7 +11,8 @@ import errno
 import os
 import sys
 
-from stardust_auto import __version__, activation
+from stardust_auto import __version__
+from stardust_auto.activation import marks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def with_site(pythonpath: str) -> str:
 
     All other entries stay as they are, in their order, duplicates and all.
     """
-    others = [entry for entry in pythonpath.split(os.pathsep) if entry != activation.SITE] if pythonpath else []
-    return os.pathsep.join([activation.SITE, *others])
+    others = [entry for entry in pythonpath.split(os.pathsep) if entry != marks.SITE] if pythonpath else []
+    return os.pathsep.join([marks.SITE, *others])
 
 
 def local_server(folder: str) -> LocalServer:
@@ -143,10 +144,10 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
     prepared = {**environ, **variables}
     prepared["PYTHONPATH"] = with_site(environ.get("PYTHONPATH", ""))
     prepared["STARDUST_AUTO"] = "1"
-    prepared[activation.MARK] = activation.interpreter_mark()
-    prepared.pop(activation.SUMMARY, None)
+    prepared[marks.MARK] = marks.interpreter_mark()
+    prepared.pop(marks.SUMMARY, None)
     if "--summary" in flags:
-        prepared[activation.SUMMARY] = str(os.getpid())
+        prepared[marks.SUMMARY] = str(os.getpid())
     if "--debug" in flags:
         prepared["STARDUST_LOG_LEVEL"] = "debug"
     if "--local" in flags:
@@ -164,7 +165,7 @@ def prepare(variables: dict[str, str], flags: set[str], environ: dict[str, str])
 
 def why_inactive(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     """One line on why the agent will not be active in this program, or ``""``: it will be, it was switched off, or nobody can tell."""
-    if environ.get("STARDUST_ENABLED", "").strip().lower() in activation.OFF:
+    if environ.get("STARDUST_ENABLED", "").strip().lower() in marks.OFF:
         return ""
     if not _server_is_known(environ):
         return "no server is known: give --server URL, set STARDUST_SERVER, or use --local"
@@ -186,7 +187,7 @@ def why_inactive(program: str, arguments: Sequence[str], environ: Mapping[str, s
 
 def _server_is_known(environ: Mapping[str, str]) -> bool:
     named = any(key.lower() in ("stardust_server", "starserver") and value.strip() for key, value in environ.items())
-    if named or activation.SUMMARY in environ or environ.get("STARDUST_DISCOVER", "").strip():
+    if named or marks.SUMMARY in environ or environ.get("STARDUST_DISCOVER", "").strip():
         return True
     from stardust_auto.environment import platform_files
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto.activation import say
+from stardust_auto.activation.marks import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

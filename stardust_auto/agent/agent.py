@@ -12,7 +12,7 @@ from _thread import allocate_lock
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from stardust_auto.agent import current, get_tracer, swap, uwsgi
+from stardust_auto.agent import uwsgi
 from stardust_auto.environment.identity import Identity
 from stardust_auto.environment.settings import program_name
 from stardust_auto.process import end, fork
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from stardust_auto.export.collector import Collector
     from stardust_auto.session.session import Session
 
-#: Seconds from the first recorded call of an activated process to the first import and connection. A fork within them, as of a server that
-#: loads the application and then starts its workers, finds nothing begun.
-START_DELAY_SECONDS: Final = 1.0
 #: What talking to a server needs: a quarter of a second of imports.
 _MODULES: Final = (
     "stardust_auto.session.session",
@@ -262,33 +259,3 @@ class Agent:
             from stardust_auto.log import get_logger
 
             get_logger(__name__).warning("the process ends with %d calls that are not reported", lost)
-
-
-def install(options: AgentSettings, *, summary: bool = False) -> Agent:
-    """Make the agent of this activated process; it starts with the first recorded call."""
-    made = current()
-    if made is None:
-        made = Agent(options, summary=summary, owns_process=True)
-        swap(made)
-        made.arm(START_DELAY_SECONDS)
-        if options.config_enabled:
-            from stardust_auto.config.remote.verdicts import trace_publishes
-
-            trace_publishes(made.tracer)
-    return made
-
-
-def instrument(options: AgentSettings) -> None:
-    """Hook the libraries that the agent can trace, and keep what it uses of others."""
-    from wrapt import register_post_import_hook
-
-    from stardust_auto.instrumentation import registry
-
-    made = install(options)
-    registry.install(get_tracer, options)
-    for library in ORIGINALS:
-        register_post_import_hook(lambda module: take_originals(module.__name__), library)
-    sigterm = made.sigterm
-    if sigterm is not None:
-        # trio warns if the wake-up descriptor is set when it starts.
-        register_post_import_hook(lambda _module: sigterm.stop_watching(), "trio")

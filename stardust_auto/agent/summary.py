@@ -10,15 +10,32 @@ import os
 import sys
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stardust_auto.process.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stardust_auto.agent.agent import Agent
+    from stardust_auto.environment.settings import AgentSettings
+    from stardust_auto.session.session import Session
     from stardust_auto.tracing.builder import OperationTotal, Sample
+    from stardust_auto.tracing.tracer import Tracer
+
+    class Summarized(Protocol):
+        """What the summary reads of the agent."""
+
+        settings: AgentSettings
+        tracer: Tracer
+
+        @property
+        def app_id(self) -> str: ...
+        @property
+        def started(self) -> bool: ...
+        @property
+        def session(self) -> Session: ...
+        def flush(self, timeout: float) -> bool: ...
+
 
 _ROWS = 40
 _WIDTHS = (60, 160)
@@ -41,7 +58,7 @@ class Row:
     exact: bool
 
 
-def write(agent: Agent, deadline: float) -> None:
+def write(agent: Summarized, deadline: float) -> None:
     """Report what is left, then write the summary to stderr, by ``deadline`` (monotonic seconds). Never raises."""
     try:
         arrived = agent.flush(max(deadline - monotonic() - _LEAVE, 0.0)) if agent.started else False
@@ -114,7 +131,7 @@ def _longest(samples: Iterable[Sample]) -> int:
     return max((one.duration_ns for one in samples if not one.name.startswith(_EXCEPTION)), default=0)
 
 
-def fetch(agent: Agent, trace_id: str, timeout: float) -> list[Row]:
+def fetch(agent: Summarized, trace_id: str, timeout: float) -> list[Row]:
     """The same trace as the server knows it, so with the spans of other processes; empty if it does not tell."""
     from stardust_auto.errors import StardustError
 

@@ -11,8 +11,7 @@ import sys
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from stardust_auto import activation
-from stardust_auto.activation import launcher
+from stardust_auto.activation import launcher, marks
 from stardust_auto.ctl.findings import Finding
 from stardust_auto.environment.settings import VARIABLES
 from stardust_auto.errors import EnvironmentVariableError
@@ -123,7 +122,7 @@ def _activation(facts: Mapping[str, Any], agent: Mapping[str, Any]) -> Finding:
         return Finding("ok", "activation", "active when started by stardust-auto")
     if facts["ignore_environment"]:
         text = "-I and -E hide PYTHONPATH from the launcher: run 'stardustctl install' in that environment once"
-    elif agent["mark"] != activation.interpreter_mark():
+    elif agent["mark"] != marks.interpreter_mark():
         text = f"that is another environment than the one of this stardust-auto ({sys.prefix}): use the launcher installed there"
     elif facts.get("switched_off"):
         text = "STARDUST_ENABLED is off: nothing is active"

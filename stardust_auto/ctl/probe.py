@@ -12,8 +12,8 @@ import sys
 def agent_facts() -> dict[str, object]:
     """What an interpreter that has stardust_auto knows about itself."""
     import stardust_auto
-    from stardust_auto.activation import interpreter_mark
     from stardust_auto.activation.install import installed, site_folder, wanted_files
+    from stardust_auto.activation.marks import interpreter_mark
     from stardust_auto.agent import active_options
     from stardust_auto.environment.settings import program_name
 

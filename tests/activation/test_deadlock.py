@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 import builtins, sys, threading
-from stardust_auto.agent import agent
+from stardust_auto.agent import install as agent
 from stardust_auto.activation import boot
 from stardust_auto.environment.settings import AgentSettings
 
 builtins.importing, builtins.installing = threading.Event(), threading.Event()
 
-def install(settings):
+def instrument(settings):
     installing.set()
     import shared          # half imported by the main thread, as asyncio may be when wrapt asks for it
 
@@ -25,7 +25,7 @@ def work():
     assert importing.wait(10)
     import a_target
 
-agent.install = install
+agent.instrument = instrument
 sys.meta_path.insert(0, boot.TargetFinder(["a_target"], AgentSettings()))
 worker = threading.Thread(target=work, daemon=True)
 worker.start()

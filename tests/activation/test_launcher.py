@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from _kit.activation_kit import LAUNCHER, PROBE, Run
 
-from stardust_auto import __version__, activation
-from stardust_auto.activation import launcher
+from stardust_auto import __version__
+from stardust_auto.activation import launcher, marks
 
 REPORT = """
 import json, os, sys
@@ -33,7 +33,7 @@ def test_arguments_pid_stdin_directory_and_exit_code_stay(launch: Run, run: Run,
     traced = launch(arguments, stdin="text")
     assert (plain.returncode, plain.stderr) == (traced.returncode, traced.stderr) == (7, "")
     before, after = json.loads(plain.stdout), json.loads(traced.stdout)
-    assert after["path"] == [before["path"][0], activation.SITE, *before["path"][1:]]
+    assert after["path"] == [before["path"][0], marks.SITE, *before["path"][1:]]
     for same in ("argv", "cwd", "stdin", "orig"):
         assert after[same] == before[same]
 
@@ -63,11 +63,11 @@ def test_argv0_is_as_typed(launch: Run, python: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("", activation.SITE),  # no empty entry
-        ("/a:/b:/a", f"{activation.SITE}:/a:/b:/a"),  # order and duplicates
-        (f"/a:{activation.SITE}:/b", f"{activation.SITE}:/a:/b"),  # launcher in launcher
-        (activation.SITE, activation.SITE),
-        (":/a", f"{activation.SITE}::/a"),  # an empty entry of the user's own is the user's
+        ("", marks.SITE),  # no empty entry
+        ("/a:/b:/a", f"{marks.SITE}:/a:/b:/a"),  # order and duplicates
+        (f"/a:{marks.SITE}:/b", f"{marks.SITE}:/a:/b"),  # launcher in launcher
+        (marks.SITE, marks.SITE),
+        (":/a", f"{marks.SITE}::/a"),  # an empty entry of the user's own is the user's
     ],
 )
 def test_pythonpath(before: str, after: str) -> None:
@@ -90,7 +90,7 @@ def test_nested_launchers_lose_nothing(run: Run, refusing: str, python: str, tmp
         ],
         env={"PYTHONPATH": f"{tmp_path}:/x:{tmp_path}"},
     )
-    assert done.stdout.strip() == f"{activation.SITE}:{tmp_path}:/x:{tmp_path}"
+    assert done.stdout.strip() == f"{marks.SITE}:{tmp_path}:/x:{tmp_path}"
     assert done.stderr == ""
 
 

@@ -85,7 +85,7 @@ def test_another_agent_with_a_start_up_file_starts_too(
 ) -> None:
     import os
 
-    from stardust_auto.activation import SITE
+    from stardust_auto.activation.marks import SITE
 
     folder = os.path.join(str(tmp_path), "other")
     os.mkdir(folder)
