@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+__all__ = ["disable", "enable", "states"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stardust_auto.instrumentation.kit.contract import Status

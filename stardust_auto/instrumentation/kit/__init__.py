@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stardust_auto.instrumentation.kit.calls import adjusted, leaf, spanned
     from stardust_auto.instrumentation.kit.contract import Integration
-    from stardust_auto.instrumentation.kit.cover import cover
+    from stardust_auto.instrumentation.kit.covering import cover
     from stardust_auto.instrumentation.kit.dbapi import trace_cursors
     from stardust_auto.instrumentation.kit.patches import Patches
 
@@ -31,7 +31,7 @@ _HOMES = {
     "Integration": "contract",
     "Patches": "patches",
     "adjusted": "calls",
-    "cover": "cover",
+    "cover": "covering",
     "leaf": "calls",
     "spanned": "calls",
     "trace_cursors": "dbapi",

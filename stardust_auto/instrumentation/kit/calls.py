@@ -20,7 +20,7 @@ import inspect
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from stardust_auto.instrumentation.kit.cover import COVERED, cover
+from stardust_auto.instrumentation.kit.covering import COVERED, cover
 from stardust_auto.process.context import SUPPRESSED, current_span
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def leaf(patches: Patches, before: Before | None, after: After, *, kind: str = "
         patches: what the integration was handed.
         before: called before the original; ``None`` if every call is traced, and ``after`` needs ``(self, args, kwargs)``.
         after: called after it; says what is counted.
-        kind: calls of this kind are not counted while an outer call covers them (:mod:`stardust_auto.instrumentation.kit.cover`).
+        kind: calls of this kind are not counted while an outer call covers them (:mod:`stardust_auto.instrumentation.kit.covering`).
         covers: whether this call covers those of ``kind`` that run inside it.
     """
 

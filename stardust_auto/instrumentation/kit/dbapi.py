@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stardust_auto.instrumentation.kit.calls import Outcome, Wrap
     from stardust_auto.instrumentation.kit.patches import Patches
 
-#: Covers of this kind let an outer library name the span (:mod:`stardust_auto.instrumentation.kit.cover`).
+#: Covers of this kind let an outer library name the span (:mod:`stardust_auto.instrumentation.kit.covering`).
 KIND: Final = "db"
 #: What a method of a cursor may call its statement.
 _KEYWORDS = ("query", "operation", "statement", "sql")
