@@ -68,8 +68,8 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; while a request is incomplete its deadline runs."""
         super().data_received(data)
-        if self.transport is None or self.transport.is_closing():
-            self._disarm()
+        if self.transport is None or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            self._disarm()  # closed, or a WebSocket by now, whose request h11 never sees the end of
             return
         arriving = self.conn.their_state is h11.SEND_BODY or (
             self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])

@@ -44,6 +44,14 @@ def test_ping_pong_exactly(platform: Platform) -> None:
         assert socket.ping().wait(5)  # protocol ping, protocol pong
 
 
+def test_a_socket_lives_longer_than_a_request_may_take(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stardust_auto.server.connections.REQUEST_SECONDS", 0.2)
+    with notify(platform, platform.login()) as socket:
+        time.sleep(0.6)
+        socket.send("Ping")
+        assert socket.recv(5) == "Pong"
+
+
 def test_no_token_in_the_log(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
     caplog.set_level(logging.WARNING, "websockets.client")  # the test's own
