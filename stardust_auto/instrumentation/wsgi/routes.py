@@ -32,7 +32,7 @@ def after(find: Any) -> Callable[[Patches, Any], Any]:
                         environ, route = find(self, args, result)
                         if route:
                             name_request(patches, environ, route)
-                    except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+                    except Exception as fault:  # noqa: BLE001 - the integration's own code; counted by kit/patches.py
                         patches.fault(fault)
             return result
 
@@ -88,7 +88,7 @@ def werkzeug(patches: Patches, plain: Any) -> Any:
                     rule = getattr(request, "url_rule", None)
                     if rule is not None and span.name != ROUTE_NAMES[rule.rule]:
                         span.rename(rule.rule)
-            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+            except Exception as fault:  # noqa: BLE001 - the integration's own code; counted by kit/patches.py
                 patches.fault(fault)
         return plain(self, environ, start_response)
 
@@ -108,7 +108,7 @@ def flask(patches: Patches, plain: Any) -> Any:
                 rule = getattr(request, "url_rule", None)
                 if rule is not None:
                     span.rename(rule.rule)
-            except Exception as fault:  # noqa: BLE001 - our own code; counted, and after five times switched off
+            except Exception as fault:  # noqa: BLE001 - the integration's own code; counted by kit/patches.py
                 patches.fault(fault)
         return plain(self, e)
 
