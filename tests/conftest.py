@@ -17,6 +17,10 @@ pytest_plugins = ["_kit.privacy_guard"]
 def the_log_as_it_was() -> Iterator[None]:
     logger = logging.getLogger("stardust_auto")
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    for name, known in logging.root.manager.loggerDict.items():
+        # A library under test may have configured logging, which switches off every logger that is there already.
+        if name.startswith("stardust_auto") and isinstance(known, logging.Logger):
+            known.disabled = False
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
