@@ -118,7 +118,7 @@ class Agent:
         return self._started
 
     def arm(self, delay: float = 0.0) -> None:
-        """Start with the first call that is recorded, in each process anew; ``delay`` as for :meth:`start`."""
+        """Start with the first call that each process records; ``delay`` as for :meth:`start`."""
         self.tracer.on_first_record = lambda: self.start(delay)
         if self.sigterm is not None:
             self.sigterm.prepare()

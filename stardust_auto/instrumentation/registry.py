@@ -45,7 +45,7 @@ class Registry:
     # -- life --------------------------------------------------------------------------------------------------------
 
     def install(self, get_tracer: Callable[[], Tracer], settings: AgentSettings) -> None:
-        """Patch what is imported, and the other targets when they are. A second call exchanges tracer and settings."""
+        """Patch the targets that are imported now, and each other one on its import. A second call exchanges tracer and settings."""
         from wrapt import register_post_import_hook
 
         self._get_tracer, self._settings, self._tracer = get_tracer, settings, None

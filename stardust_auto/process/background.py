@@ -35,7 +35,7 @@ _FAULT_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.5
 #: How long it waits after that if the thread imports: an import cannot be interrupted, but it ends.
 _IMPORT_PAUSE_SECONDS: Final = 2.0
-#: How long no fork waits after one that waited in vain: a server that hangs must not slow every fork down.
+#: Seconds without a wait at forks after one wait timed out: a server that hangs must not slow every fork down.
 _NO_PAUSE_SECONDS: Final = 30.0
 
 

@@ -1,4 +1,4 @@
-"""The end of a process: who has something to bring to an end, in which order, within one budget.
+"""Runs the registered shutdown functions, in phases, within one time budget.
 
 Ways to end: ``atexit``; a child of multiprocessing, which ends through ``os._exit`` after its finalizers; SIGTERM (``sigterm.py``); and any
 library that ends processes by itself, whose integration calls :func:`run`.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a thread brings about itself. Blocked, it would end the process before ``faulthandler`` could write.
+#: Signals of a fault in the thread itself. A blocked one would end the process before ``faulthandler`` could write.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
 #: The mask of the program's thread that started an agent thread last.
 _program_mask: set[Any] = set()

@@ -352,7 +352,7 @@ class Connection:
         return reply.data
 
     def _token_at_fault(self, error: ApiError) -> bool:
-        # 500: a token that is no base64 (§12.2). One that has worked is not the reason.
+        # 500: a token that is no base64 (§12.2). A token that worked before is not the cause.
         return error.code == 401 or (error.code == 500 and not self._token_works)
 
     def _await_turn(self) -> None:
@@ -367,7 +367,7 @@ class Connection:
 
     def _failed(self, error: StardustError) -> None:
         if self.deadline is not None:
-            return  # what does not get through while we stop is no news of the server
+            return  # a failure while we stop says nothing about the server
         refused = isinstance(error, ApiError)
         retry_after = error.retry_after if isinstance(error, UnavailableError) else None
         wait = (self._refused if refused else self._lost).failed(at_least=retry_after)

@@ -139,7 +139,7 @@ class ConfigClient:
         self._stored: Copy | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._callbacks: tuple[Callable[[dict[str, str]], object], ...] = ()
-        #: Those that were registered before the first answer, which is told to them; None after it.
+        #: Callbacks registered before the first answer; they receive it. None after it.
         self._expecting: tuple[Callable[[dict[str, str]], object], ...] | None = ()
         self._first_read = FirstRead(self.app_id, self.wait_loaded)
         self._dispatcher = Dispatcher("stardust-config-callbacks")

@@ -90,7 +90,7 @@ def _spell_fields(node: FieldNode, data: Mapping[Any, Any]) -> dict[str, Any]:
             result[child.accepts[0][0]] = spell(child, value)
         else:
             inside.append((child, spell(child, value)))
-    # pydantic takes the first path that it finds. Twice: what one field puts into a container may lie before what another one has.
+    # pydantic takes the first path that it finds. Two passes: one field may add a value that precedes another field's in a container.
     for child, value in (*inside, *inside):
         found = [path for path in child.accepts if get(result, path) is not ABSENT]
         plain = [path for path in child.accepts if len(path) == 1]
@@ -279,7 +279,7 @@ class PathPattern:
 
     @staticmethod
     def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The entries that differ. What is new is missing on the left, what is gone on the right."""
+        """The entries that differ. A new entry is only on the right, a removed one only on the left."""
         kept = {path for path in before.keys() & after.keys() if same(before[path], after[path])}
         old, new = ({path: side[path] for path in side if path not in kept} for side in (before, after))
         return old, new

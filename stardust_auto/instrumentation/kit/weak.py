@@ -32,7 +32,7 @@ class PerObject(dict[int, T]):
         if key in self:
             return self[key]
         value = self._make(owner)
-        with contextlib.suppress(TypeError):  # no weak references: nobody would be told when its id is another object's
+        with contextlib.suppress(TypeError):  # no weak references: a reused id would go unnoticed
             self._references[key] = weakref.ref(owner, lambda _gone: self._forget(key))
             self[key] = value
         return value

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 _BAD_NAME = re.compile(r"[#/\\\x00-\x1f\x7f\ud800-\udfff]")
 _ALPHABET = string.ascii_letters + string.digits
-#: Milliseconds for which a secret that nobody has shown to have is issued again, to the address that it was issued to.
+#: Milliseconds for which a secret that no client has used yet is issued again, to the same address.
 _IN_VAIN = 600_000
 _POLICY = ("ping_period", "period", "max_samples", "max_errors", "timeout", "max_tag_length", "request_tag_length")
 
