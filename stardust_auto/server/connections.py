@@ -43,7 +43,7 @@ def raise_descriptor_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # pragma: no cover - a system that promises more than it gives
+        except (OSError, ValueError):  # a system that promises more than it gives
             return
 
 
